@@ -1,0 +1,167 @@
+"""What a voice provider must be able to do, and what it may be able to do.
+
+The mandatory part is small: check a command before any effect, dial once, verify and parse its webhooks. Everything
+else is a capability of one or two methods that the flows ask for with `isinstance`: never a flag, never a method that
+raises NotImplementedError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from bridge.model.actions import Action
+from bridge.model.commands import PlaceCall
+from bridge.model.events import Event
+from bridge.model.outcome import Outcome, Refused
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A checked command: everything `dial` needs, decided before any effect.
+
+    `known_by` holds the names by which a webhook may refer to this call before the provider has given it an id, such
+    as `callee/+49301234567`; they are written to the index before the request leaves.
+    """
+
+    command: PlaceCall
+    call_id: str
+    known_by: tuple[str, ...]
+    request: object
+    """The adapter's own, opaque to others."""
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A request as it came in, not yet believed. Header names are lower case."""
+
+    connection: str
+    method: str
+    path: str
+    """What follows `/webhooks/{connection}`, without query; empty or beginning with `/`."""
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    received_at: datetime
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A webhook whose proof was checked. Only `Provider.verify` makes one; `parse` takes nothing else."""
+
+    webhook: Webhook
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a webhook says, in our vocabulary; the flow adds what only it knows and publishes it."""
+
+    session: str
+    kind: Callable[..., Event]
+    """The event's class (`bridge.model.events.UserSpoke`, …)."""
+    data: msgspec.Struct
+    raw: bytes
+    """The JSON of this event, as it came."""
+    provider_type: str
+    """The provider's own name of the event."""
+    event_id: str | None = None
+    """The provider's id of the event, where it has one that survives its retries."""
+    occurred_at: datetime | None = None
+    known_by: tuple[str, ...] = ()
+    """Names under which the index may know the command of this call (see `Plan.known_by`)."""
+    waits: bool = False
+    """The provider waits for an answer to this one."""
+    starts_session: bool = False
+    ends_session: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+
+
+class Provider(Protocol):
+    """One connection to one provider: an account with its credentials and settings."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name in the configuration, such as `sipgate`."""
+        ...
+
+    def check(self, command: PlaceCall, *, call_id: str) -> Plan | Refused:
+        """Whether this command can be placed here; pure, and complete: what can be refused is refused now."""
+        ...
+
+    async def dial(self, plan: Plan) -> Outcome:
+        """Ask the provider once to place the call. Never retries, never raises for what the provider or net does.
+
+        Cancelled in flight, the outcome is unknown to the caller.
+        """
+        ...
+
+    def verify(self, webhook: Webhook) -> Verified:
+        """Check the proof on the raw bytes, in constant time, against each live secret.
+
+        Raises:
+            Unverified: no proof, or a wrong one.
+        """
+        ...
+
+    def parse(self, verified: Verified) -> Sequence[Heard]:
+        """What the webhook says. An unknown type of event becomes `other`.
+
+        Raises:
+            Poison: the body is not what this provider sends.
+        """
+        ...
+
+    def acknowledge(self, heard: Heard) -> Answer:
+        """The answer to an event that asks for nothing."""
+        ...
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """The provider's webhooks wait for actions."""
+
+    def answer(self, heard: Heard, actions: Sequence[Action]) -> Answer:
+        """The actions in the provider's words, as the answer to this webhook. No actions: nothing to do.
+
+        Raises:
+            Poison: an action that this provider does not have, or with fields it would not take. Nothing was sent.
+        """
+        ...
+
+    def reply_seconds(self, heard: Heard) -> float:
+        """How long to wait for the consumer's action, counted from arrival; 0 where the answer is given at once."""
+        ...
+
+    def fallback(self, heard: Heard) -> Answer:
+        """What is answered when no action came in time."""
+        ...
+
+
+class ProviderKind(msgspec.Struct, frozen=True):
+    """One row of the catalogue: how a kind of provider is configured, and how a connection of it is made."""
+
+    name: str
+    settings: type[msgspec.Struct]
+    """Decoded strictly from `[connections.NAME]` (without `provider`)."""
+    options: type[msgspec.Struct]
+    """Decoded strictly from a command's `options`."""
+    action_options: Mapping[str, type[msgspec.Struct]]
+    """By action type: decoded strictly from an action's `options`. What is not listed takes none."""
+    build: Callable[[ConnectionContext], AbstractAsyncContextManager[Provider]]
+    """Open a connection: resolve secrets (`Misconfigured`), make the HTTP client, give the provider; close after."""
+
+
+class ConnectionContext(msgspec.Struct, frozen=True):
+    """What a connection is built from."""
+
+    connection: str
+    settings: msgspec.Struct
+    config_file: str
+    """For error messages: where the settings were read."""

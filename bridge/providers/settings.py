@@ -1,0 +1,45 @@
+"""Settings that every provider's connection has: the HTTP client's limits and how long answers are waited for.
+
+Each provider's own settings struct (in its folder) includes these by composition; the catalogue decodes it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from bridge.model.actions import Action
+
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=600)]
+SecondsOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=600)]
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one connection's HTTP client. `total_timeout_seconds` bounds a request whatever trickles in."""
+
+    connect_timeout_seconds: Seconds = 3.0
+    write_timeout_seconds: Seconds = 5.0
+    read_timeout_seconds: Seconds = 10.0
+    pool_timeout_seconds: Seconds = 1.0
+    total_timeout_seconds: Seconds = 15.0
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    keep_alive_seconds: SecondsOrZero = 5.0
+    """How long an idle connection is kept. Short, because a connection that the provider closes at the same instant
+    cannot be told from one that it closed after reading a request."""
+    max_response_bytes: Annotated[int, msgspec.Meta(ge=1024, le=16 * 1024 * 1024)] = 256 * 1024
+
+
+class EventReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What differs for one type of event."""
+
+    deadline_seconds: SecondsOrZero | None = None
+    fallback: list[Action] | None = None
+
+
+class ReplySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the consumer may take, and what is answered when it took longer. `events` is keyed by our type."""
+
+    deadline_seconds: SecondsOrZero
+    fallback: list[Action] = []
+    events: dict[str, EventReply] = {}

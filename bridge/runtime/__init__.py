@@ -1,0 +1,1 @@
+"""How the process lives: configuration, supervision, logging, metrics, health, time."""
