@@ -10,7 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
+from bridge.model.errors import Poison, Unavailable
+
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
+BatchItem: TypeAlias = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of one record among several."""
 
 
 class TopicPartition(NamedTuple):
@@ -52,6 +56,22 @@ class Producer(Protocol):
         Raises:
             Unavailable: no acknowledgement in time. The record may have been stored, or may be stored later.
             Poison: the record can never be stored (larger than the broker takes).
+            Broken: the producer is dead and stays so; the process must end.
+        """
+        ...
+
+    async def publish_batch(
+        self, topic: str, partition: int, items: Sequence[BatchItem]
+    ) -> list[Position | Unavailable | Poison]:
+        """Store several records of one partition: handed over in order and in one go, then waited for together.
+
+        Says for each item what `publish` would have returned or raised. Acknowledged items have ascending offsets, and
+        contiguous ones as long as they fit into one batch and nobody else writes. An item that is `Unavailable` may
+        have been stored, may be stored later, and may be stored *several times*: a batch whose acknowledgement was lost
+        is tried again inside, and nothing tells the copies apart. A later item may be stored where an earlier is not.
+
+        Raises:
+            Broken: as for `publish`.
         """
         ...
 
@@ -75,7 +95,16 @@ class GroupConsumer(Protocol):
     """A member of a consumer group. One task polls; others may pause, resume and commit."""
 
     async def poll(self, *, max_records: int, timeout_seconds: float) -> Sequence[Record]:
-        """The next records of assigned, unpaused partitions; empty after `timeout_seconds`."""
+        """The next records of assigned, unpaused partitions; empty after `timeout_seconds`, also amid a rebalance.
+
+        Nothing of a partition comes before `on_assigned` has returned or after `on_revoked` was called. Call it all
+        the time, with everything paused if need be: a member that doesn't poll leaves the group.
+
+        Raises:
+            Unavailable: the group or a topic refuses us; polling again may help.
+            Broken: this member can never get partitions again; the process must end.
+            Exception: what a hook raised, unchanged.
+        """
         ...
 
     def pause(self, partition: TopicPartition) -> None:
@@ -94,6 +123,10 @@ class GroupConsumer(Protocol):
         """
         ...
 
+    def seconds_since_contact(self) -> float:
+        """How long ago any broker last sent anything; heartbeats keep it at a few seconds while Kafka is there."""
+        ...
+
 
 class TailReader(Protocol):
     """Reads all partitions of a topic without a group, on every replica, from its end or its beginning."""
@@ -103,7 +136,14 @@ class TailReader(Protocol):
         ...
 
     def lag(self) -> int:
-        """How many records of this topic, as far as known here, have not been returned yet."""
+        """How many records of this topic, as far as known here, have not been returned yet; at most, with compaction.
+
+        Counts at least up to the ends known on entering: 0 means that what stood there then has been returned.
+        """
+        ...
+
+    def seconds_since_contact(self) -> float:
+        """How long ago any broker last sent anything; fetches keep it below a second while Kafka is there."""
         ...
 
 
@@ -153,6 +193,11 @@ class Bus(Protocol):
         self, group_id: str, topics: Sequence[str], *, on_assigned: PartitionsHook, on_revoked: PartitionsHook
     ) -> AbstractAsyncContextManager[GroupConsumer]:
         """Join a group. `on_revoked` is awaited before partitions go elsewhere, and once more by hand before leaving.
+
+        Entering doesn't wait for partitions. `on_assigned` runs in a task of its own, with heartbeats going on; where
+        the partitions are taken away before it returned it is cancelled, and `on_revoked` follows for them. Every
+        rebalance takes all partitions and gives them anew. `on_revoked` must be done well within the rebalance
+        time-out: after that others own the partitions nevertheless. Neither is called with nothing.
 
         Offsets start at the group's commit, else at the earliest record. Partitions arrive unpaused. Topics that are
         consumed together are assigned together (range assignment over equal partition counts).

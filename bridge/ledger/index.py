@@ -1,0 +1,213 @@
+"""Who is who: which command a session, a provider's call id or a callee belongs to. Held in memory by every replica.
+
+A lane writes what a call will be known by before it dials; ingress writes what a webhook proves. Each replica reads the
+compacted index topic from its beginning, and then its tail, so any replica can enrich any webhook. Entries leave by
+time; what is held is bounded, and the oldest entry goes first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import anyio
+import msgspec
+
+from bridge.bus.protocol import Producer, Record, TailReader
+from bridge.model.errors import Unavailable
+from bridge.model.words import JsonObject
+from bridge.runtime.clock import Clock
+from bridge.runtime.logging import get_logger
+
+log = get_logger()
+
+
+class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of what is held."""
+
+    max_entries: int = 1_000_000
+    poll_records: int = 500
+    poll_seconds: float = 0.2
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call as the index knows it. A session that belongs to no command has no `command_id`."""
+
+    at: datetime
+    until: datetime
+    command_id: str | None = None
+    call_id: str | None = None
+    partition: int | None = None
+    """The partition of the commands topic: its lane is told when the call is heard of."""
+    metadata: JsonObject | None = None
+    certain: bool = True
+    """False where the session was matched by a name that could have meant several calls: no evidence, then."""
+
+
+class Match(msgspec.Struct, frozen=True):
+    """A call found under a name. `certain` is False where several calls could be meant: no evidence, then."""
+
+    name: str
+    known: Known
+    certain: bool
+
+
+_decoder = msgspec.json.Decoder(Known)
+_encoder = msgspec.json.Encoder()
+
+
+class Index:
+    """Names to calls. `connection/session/ID` has one call; any other name may have several, newest last."""
+
+    def __init__(self, topic: str, producer: Producer, clock: Clock, settings: IndexSettings) -> None:
+        self._topic = topic
+        self._producer = producer
+        self._clock = clock
+        self._settings = settings
+        self._entries: OrderedDict[str, Known] = OrderedDict()
+        self._by_name: dict[str, list[str]] = {}
+        self._ends: list[tuple[datetime, str]] = []
+        self._listeners: list[Callable[[str, Known], None]] = []
+        self._changed = anyio.Event()
+        self.caught_up = anyio.Event()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def listen(self, listener: Callable[[str, Known], None]) -> None:
+        """Be told of each session that is bound to a command, by whichever replica: `(session reference, call)`."""
+        self._listeners.append(listener)
+
+    def session(self, reference: str) -> Known | None:
+        """The call of a session, where it is known."""
+        return self._alive(f"{reference}#session")
+
+    async def wait_for_session(self, reference: str) -> Known:
+        """The call of a session, as soon as it is known. The caller brings the deadline."""
+        while (known := self.session(reference)) is None:
+            await self._changed.wait()
+        return known
+
+    def match(self, connection: str, names: Sequence[str]) -> Match | None:
+        """The newest call that may be meant by one of these names, if any is within its time."""
+        for name in names:
+            keys = [key for key in self._by_name.get(f"{connection}/{name}", ()) if self._alive(key) is not None]
+            if keys:
+                return Match(keys[-1], self._entries[keys[-1]], certain=len(keys) == 1)
+        return None
+
+    async def announce(self, connection: str, names: Sequence[str], known: Known) -> None:
+        """Write under which names the provider may speak of this call; returns when every name is acknowledged.
+
+        Raises:
+            Unavailable: not acknowledged in time.
+        """
+        for name in names:
+            await self._write(f"{connection}/{name}#{known.call_id}", known)
+
+    async def bind(self, reference: str, known: Known, *, matched: str | None = None) -> None:
+        """Write whose session this is; the name it was matched by is used up.
+
+        Raises:
+            Unavailable: not acknowledged in time.
+        """
+        await self._write(f"{reference}#session", known)
+        if matched is not None:
+            await self._write(matched, None)
+
+    async def forget(self, reference: str) -> None:
+        """The session is over.
+
+        Raises:
+            Unavailable: not acknowledged in time.
+        """
+        await self._write(f"{reference}#session", None)
+
+    async def run(self, tail: TailReader) -> None:
+        """Follow the topic. `caught_up` is set when what stood there at the start has been read."""
+        while True:
+            try:
+                records = await tail.poll(
+                    max_records=self._settings.poll_records, timeout_seconds=self._settings.poll_seconds
+                )
+            except Unavailable as error:
+                log.warning("poll.waits", topic=self._topic, error=error)
+                await anyio.sleep(self._settings.poll_seconds)
+                continue
+            for record in records:
+                self._take(record)
+            if not self.caught_up.is_set() and tail.lag() == 0:
+                self.caught_up.set()
+            self._expire()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _write(self, key: str, known: Known | None) -> None:
+        """Into memory first: a webhook may come before Kafka has told us our own record."""
+        self._put(key, known)
+        value = None if known is None else _encoder.encode(known)
+        await self._producer.publish(self._topic, key=key.encode(), value=value)
+
+    def _take(self, record: Record) -> None:
+        key = (record.key or b"").decode("utf-8", "replace")
+        if record.value is None:
+            self._put(key, None)
+            return
+        try:
+            known = _decoder.decode(record.value)
+        except msgspec.DecodeError:
+            return  # not ours; the topic is written by this program only, and nothing depends on a single entry
+        self._put(key, known)
+
+    def _put(self, key: str, known: Known | None) -> None:
+        before = self._entries.pop(key, None)
+        name, _, mark = key.rpartition("#")
+        if known is None:
+            if before is not None and mark != "session":
+                self._unname(name, key)
+            return
+        self._entries[key] = known
+        heapq.heappush(self._ends, (known.until, key))
+        if mark == "session":
+            self._changed.set()
+            self._changed = anyio.Event()
+            if known.command_id is not None and before != known:
+                for listener in self._listeners:
+                    listener(name, known)
+        elif before is None:
+            self._by_name.setdefault(name, []).append(key)
+        while len(self._entries) > self._settings.max_entries:
+            self._drop_oldest()
+
+    def _unname(self, name: str, key: str) -> None:
+        keys = self._by_name.get(name, [])
+        if key in keys:
+            keys.remove(key)
+        if not keys:
+            self._by_name.pop(name, None)
+
+    def _drop_oldest(self) -> None:
+        key, _ = self._entries.popitem(last=False)
+        name, _, mark = key.rpartition("#")
+        if mark != "session":
+            self._unname(name, key)
+
+    def _alive(self, key: str) -> Known | None:
+        known = self._entries.get(key)
+        return known if known is not None and known.until > self._clock.now() else None
+
+    def _expire(self) -> None:
+        """Forget what is past its time."""
+        now = self._clock.now()
+        while self._ends and self._ends[0][0] <= now:
+            until, key = heapq.heappop(self._ends)
+            known = self._entries.get(key)
+            if known is not None and known.until == until:
+                self._put(key, None)
+
+
+def lifetime(at: datetime, seconds: float) -> datetime:
+    """When an entry written now is past its time."""
+    return at + timedelta(seconds=seconds)

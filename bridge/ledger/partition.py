@@ -1,0 +1,276 @@
+"""One ledger partition as its lane sees it: the fence, the reading, the group commit, and what makes a claim count.
+
+Promises that every record it reports as written is acknowledged by all in-sync replicas and folded into the state, in
+the order of the log; that a claim it reports as counted stands directly behind everything the lane had seen; and that
+nothing is reported after the lane was succeeded. What to write, and when, is left to the lane.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from bridge.bus.protocol import PartitionReader, Position, Producer, TopicPartition
+from bridge.bus.protocol import Record as BusRecord
+from bridge.ledger import records
+from bridge.ledger.records import Fence, Record, Sending
+from bridge.ledger.transitions import LedgerState
+from bridge.model.errors import Broken, Unavailable
+
+Claimed: TypeAlias = Literal["counted", "contested"]
+
+
+class Ended(Exception):
+    """Not an error, but the normal end of an owner that was succeeded.
+
+    The lane no longer owns its partition, or cannot prove that it does: it must stop, without a dial.
+    """
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a ledger partition's writer."""
+
+    max_batch_records: int = 256
+    max_waiting_writes: int = 4096
+    retry_seconds: float = 0.25
+    """Pause before records without an acknowledgement are written again."""
+
+
+class _Write:
+    """One record (or tombstone) on its way."""
+
+    __slots__ = ("claim", "done", "key", "offset", "record", "value")
+
+    def __init__(self, key: bytes, record: Record | None) -> None:
+        self.key = key
+        self.record = record
+        self.value = None if record is None else records.encode(record)
+        self.done = anyio.Event()
+        self.offset: int | None = None
+        self.claim: Claimed | None = None
+
+
+class LedgerPartition:
+    """The lane's hand on its ledger partition. Open it with `opened`; all writes go through one group commit."""
+
+    def __init__(
+        self,
+        partition: TopicPartition,
+        producer: Producer,
+        reader: PartitionReader,
+        *,
+        owner: str,
+        settings: LedgerSettings,
+    ) -> None:
+        self.partition = partition
+        self.state = LedgerState(owner)
+        self.ended: str | None = None
+        self._producer = producer
+        self._reader = reader
+        self._settings = settings
+        self._waiting: deque[_Write] = deque()
+        self._work = anyio.Event()
+        self._on_foreign: Callable[[frozenset[str]], None] = lambda _: None
+        self._on_gap: Callable[[int], None] = lambda _: None
+
+    def observe(
+        self, *, on_foreign: Callable[[frozenset[str]], None] | None = None, on_gap: Callable[[int], None] | None = None
+    ) -> None:
+        """Be told of command ids about which somebody else wrote something, and of the length of gaps."""
+        self._on_foreign = on_foreign or self._on_foreign
+        self._on_gap = on_gap or self._on_gap
+
+    async def open(self, *, at_ms: int) -> None:
+        """Write the fence, then read everything up to it. After this the state is complete.
+
+        Raises:
+            Unavailable: Kafka does not take the fence or does not give the records in time.
+            Ended: a later fence was read already.
+        """
+        fence = Fence(self.state.owner, at_ms)
+        position = await self._producer.publish(
+            self.partition.topic,
+            key=records.key_of(fence),
+            value=records.encode(fence),
+            partition=self.partition.partition,
+        )
+        async for batch in self._reader.read(self.partition, start=0, end=position.offset):
+            for record in batch:
+                self._fold(record)
+        self.state.fold(fence, position.offset)
+
+    async def write(self, *items: Record) -> None:
+        """Append records; returns when all are acknowledged and folded.
+
+        Raises:
+            Ended: the lane was succeeded. The records may be in the log nevertheless.
+        """
+        writes = [_Write(records.key_of(item), item) for item in items]
+        await self._commit(writes)
+
+    async def erase(self, keys: Sequence[bytes]) -> None:
+        """Append tombstones, in order.
+
+        Raises:
+            Ended: as for `write`.
+        """
+        await self._commit([_Write(key, None) for key in keys])
+
+    async def claim(self, sending: Sending) -> Claimed:
+        """Append a claim. `counted` is the permission to dial, once. `contested`: somebody else claimed the id too.
+
+        Raises:
+            Ended: the lane was succeeded, or cannot prove that it was not.
+        """
+        write = _Write(records.key_of(sending), sending)
+        await self._commit([write])
+        if write.claim is None:
+            raise Broken(f"claim at offset {write.offset} was acknowledged but not judged")
+        return write.claim
+
+    async def run(self) -> None:
+        """The group commit. Runs until cancelled or until the lane has ended; one such task a partition."""
+        try:
+            while True:
+                while not self._waiting:
+                    self._work = anyio.Event()
+                    await self._work.wait()
+                batch = [
+                    self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_batch_records))
+                ]
+                await self._store(batch)
+        except Ended as end:
+            self._end(str(end))
+
+    def close(self, reason: str) -> None:
+        """Refuse further writes and release everybody who waits for one."""
+        self._end(reason)
+
+    # -- the group commit -------------------------------------------------------------------------------------------
+
+    async def _commit(self, writes: Sequence[_Write]) -> None:
+        if self.ended is not None:
+            raise Ended(self.ended)
+        if len(self._waiting) + len(writes) > self._settings.max_waiting_writes:
+            raise Broken(f"more than {self._settings.max_waiting_writes} ledger writes wait in {self.partition}")
+        self._waiting.extend(writes)
+        self._work.set()
+        for write in writes:
+            await write.done.wait()
+            if write.offset is None:
+                raise Ended(self._why())
+
+    async def _store(self, batch: list[_Write]) -> None:
+        """Write a batch until each record of it is acknowledged. A time-out is no acknowledgement: write again."""
+        pending = batch
+        try:
+            while pending:
+                answers = await self._producer.publish_batch(
+                    self.partition.topic, self.partition.partition, [(write.key, write.value, ()) for write in pending]
+                )
+                acknowledged = [(a.offset, w) for a, w in zip(answers, pending, strict=True) if isinstance(a, Position)]
+                for offset, write in sorted(acknowledged, key=lambda pair: pair[0]):
+                    await self._account(offset, write)
+                pending = [w for a, w in zip(answers, pending, strict=True) if not isinstance(a, Position)]
+                if pending:
+                    await anyio.sleep(self._settings.retry_seconds)
+        finally:
+            for write in pending:
+                write.done.set()
+
+    async def _account(self, offset: int, write: _Write) -> None:
+        """Take in one acknowledged record: first whatever stands between it and what the lane has seen."""
+        foreign: frozenset[str] = frozenset()
+        if offset > self.state.next_offset:
+            foreign = await self._fold_gap(self.state.next_offset, offset)
+        if isinstance(write.record, Sending):
+            write.claim = "contested" if write.record.command_id in foreign else "counted"
+        if write.record is None:
+            self._erase(write.key, offset)
+        else:
+            self.state.fold(write.record, offset)
+        write.offset = offset
+        write.done.set()
+
+    async def _fold_gap(self, start: int, end: int) -> frozenset[str]:
+        """Read what stands in `[start, end)`, judge it and fold it in.
+
+        Raises:
+            Ended: a foreign fence, or an offset of which nothing is left.
+        """
+        self._on_gap(end - start)
+        expected = start
+        foreign: set[str] = set()
+        for record in await self._read_patiently(start, end):
+            if record.offset != expected:
+                break
+            expected += 1
+            foreign |= self._judge(record)
+            self._fold(record)
+        if expected != end:
+            raise Ended(f"offset {expected} in front of an own record has been compacted away")
+        if foreign:
+            self._on_foreign(frozenset(foreign))
+        return frozenset(foreign)
+
+    async def _read_patiently(self, start: int, end: int) -> list[BusRecord]:
+        """Read a gap, again and again while Kafka is away: there is nothing better to do with a claim in hand."""
+        while True:
+            try:
+                batches = self._reader.read(self.partition, start=start, end=end)
+                return [record async for batch in batches for record in batch]
+            except Unavailable:
+                await anyio.sleep(self._settings.retry_seconds)
+
+    def _judge(self, record: BusRecord) -> frozenset[str]:
+        """Ids about which somebody else wrote. Raises `Ended` where the record ends the lane."""
+        if record.value is None:
+            return frozenset()
+        verdict = self.state.judge(self._decode(record, record.value), record.offset)
+        if verdict.ended is not None:
+            raise Ended(verdict.ended)
+        return verdict.foreign
+
+    def _fold(self, record: BusRecord) -> None:
+        if record.value is None:
+            self._erase(record.key or b"", record.offset)
+        else:
+            self.state.fold(self._decode(record, record.value), record.offset)
+
+    def _erase(self, key: bytes, offset: int) -> None:
+        parts = records.parts_of(key)
+        if parts is not None:
+            self.state.erase(parts, offset)
+        self.state.next_offset = max(self.state.next_offset, offset + 1)
+
+    def _decode(self, record: BusRecord, value: bytes) -> Record:
+        try:
+            return records.decode(value)
+        except msgspec.DecodeError as error:
+            where = f"{self.partition.topic}/{self.partition.partition} offset {record.offset}"
+            raise Broken(f"{where}: not a ledger record of this version: {error}") from error
+
+    def _why(self) -> str:
+        return self.ended or "the lane has ended"
+
+    def _end(self, reason: str) -> None:
+        if self.ended is None:
+            self.ended = reason
+        while self._waiting:
+            self._waiting.popleft().done.set()
+
+
+@asynccontextmanager
+async def writing(ledger: LedgerPartition, tasks: TaskGroup) -> AsyncIterator[LedgerPartition]:
+    """Run the group commit in `tasks` for the length of the block."""
+    tasks.start_soon(ledger.run, name=f"ledger-{ledger.partition.partition}")
+    try:
+        yield ledger
+    finally:
+        ledger.close("the lane was closed")
