@@ -1,0 +1,9 @@
+"""HTTP in: a socket becomes a request with limits, a request becomes a webhook that somebody answers.
+
+The way of one request::
+
+    bytes ─▶ server (listens, drains) ─▶ guarded (caps, deadlines) ─▶ asgi (body, answer) ─▶ router ─▶ provider
+
+Invariants: nothing a peer sends or withholds costs more than `ServerLimits` says; an answer is never written where the
+answer to another request is due; `stop()` loses no request that had arrived before it, unless `drain_seconds` cut it.
+"""
