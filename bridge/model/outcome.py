@@ -17,6 +17,7 @@ RefusalReason: TypeAlias = Literal[
     "unknown_connection",  # no such connection in the configuration
     "invalid_number",  # not E.164, or a form the provider does not take
     "invalid_options",  # options are not those of the connection's provider
+    "too_late_to_cancel",  # the command was claimed or finished before the cancel came
     "unsupported",  # the provider has no way to do what was asked
     # said by the provider
     "rejected_by_provider",  # the request was understood and refused

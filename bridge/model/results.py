@@ -22,7 +22,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
 
     command_id: str
     call_id: str
-    connection: str
+    connection: str | None = None
     provider: str | None = None
     attempts: int = 0
     metadata: JsonObject = {}
@@ -83,5 +83,7 @@ def result_event_id(result: Result) -> str:
             return f"{result.call_id}.settlement"
         case CallRefused(reason="command_id_reused"):
             return f"{result.call_id}.reused"
+        case CallRefused(reason="too_late_to_cancel"):
+            return f"{result.call_id}.cancel"
         case _:
             return f"{result.call_id}.result"

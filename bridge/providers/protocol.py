@@ -91,6 +91,16 @@ class Provider(Protocol):
         """The provider's name in the configuration, such as `sipgate`."""
         ...
 
+    @property
+    def match_window_seconds(self) -> float:
+        """How long after a dial a webhook that names only the callee is taken to be of this call."""
+        ...
+
+    @property
+    def session_ttl_seconds(self) -> float:
+        """When a session of which no end is heard is forgotten."""
+        ...
+
     def check(self, command: PlaceCall, *, call_id: str) -> Plan | Refused:
         """Whether this command can be placed here; pure, and complete: what can be refused is refused now."""
         ...

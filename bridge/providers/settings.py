@@ -24,9 +24,11 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pool_timeout_seconds: Seconds = 1.0
     total_timeout_seconds: Seconds = 15.0
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
-    keep_alive_seconds: SecondsOrZero = 5.0
-    """How long an idle connection is kept. Short, because a connection that the provider closes at the same instant
-    cannot be told from one that it closed after reading a request."""
+    keep_alive_seconds: SecondsOrZero = 0.0
+    """How long an idle connection is kept; 0 opens one for each request, which costs 1.2 ms of CPU with TLS (measured)
+    and turns most faults of the network into proof that nothing was sent. A kept connection that the provider closes at
+    the same instant cannot be told from one that it closed after reading a request; and bytes that a server sent too
+    much after one answer would be taken for the answer to the next request (httpcore2 2.16.2)."""
     max_response_bytes: Annotated[int, msgspec.Meta(ge=1024, le=16 * 1024 * 1024)] = 256 * 1024
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -25,6 +26,12 @@ class Secret:
     def reveal(self) -> str:
         """The value itself, for the one place that sends or compares it."""
         return self._value
+
+    def hidden_in(self, text: str) -> str:
+        """The text with the value, also where it is percent-encoded, replaced by `***`."""
+        for form in {self._value, quote(self._value, safe="")}:
+            text = text.replace(form, "***")
+        return text
 
     def __repr__(self) -> str:
         return "Secret(***)"

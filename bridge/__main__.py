@@ -1,0 +1,126 @@
+"""`callbridge`: arguments and exit codes.
+
+Every command reads one configuration file and says on stderr, in one line, what a person must do when it cannot go on.
+Exit codes: 0 done, 1 failed, 2 misconfigured or misused, 3 cut off at the deadline, 128 and more ended by a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from bridge import __version__, app
+from bridge.bus import topics
+from bridge.model.errors import CallbridgeError, Misconfigured
+from bridge.model.schema import schemas
+from bridge.providers.catalogue import KINDS
+from bridge.runtime.config import effective, load
+from bridge.runtime.logging import configure, get_logger
+from bridge.runtime.supervisor import ExitCode
+
+log = get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except Misconfigured as error:
+        print(f"callbridge: {error}", file=sys.stderr)
+        return ExitCode.MISCONFIGURED
+    except CallbridgeError as error:
+        print(f"callbridge: {error}", file=sys.stderr)
+        return ExitCode.FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    """The daemon."""
+    checked = app.check(load(options.config), file=str(options.config))
+    with configure(checked.config.logging) as sink:
+        log.info("process.configured", version=__version__, file=str(options.config))
+        return anyio.run(app.serve, checked, sink, backend_options={"use_uvloop": True})
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Read and check a configuration, offline; with --kafka the cluster's topics as well."""
+    config = load(options.config)
+    checked = app.check(config, file=str(options.config))
+    if options.show:
+        print(effective(config))
+    risks = anyio.run(app.examine, checked) if options.kafka else []
+    for risk in risks:
+        print(f"risky: {risk}", file=sys.stderr)
+    print(f"{options.config}: ok, {len(checked.connections)} connections")
+    return ExitCode.STOPPED
+
+
+def _topics(options: argparse.Namespace) -> int:
+    """Print what creates the topics, or create those that are missing."""
+    config = load(options.config)
+    if options.create:
+        checked = app.check(
+            msgspec.structs.replace(config, topics=msgspec.structs.replace(config.topics, create_missing=True)),
+            file=str(options.config),
+        )
+        for risk in anyio.run(app.examine, checked):
+            print(f"risky: {risk}", file=sys.stderr)
+        return ExitCode.STOPPED
+    print("\n".join(topics.commands_to_create(config.topics)))
+    return ExitCode.STOPPED
+
+
+def _schema(options: argparse.Namespace) -> int:
+    """Print the JSON Schemas of all messages, or of one."""
+    every = schemas(
+        {kind.name: kind.options for kind in KINDS.values()},
+        {kind.name: kind.action_options for kind in KINDS.values()},
+    )
+    if options.message is not None and options.message not in every:
+        print(f"callbridge: no message '{options.message}'; there are: {', '.join(sorted(every))}", file=sys.stderr)
+        return ExitCode.MISCONFIGURED
+    chosen = every if options.message is None else every[options.message]
+    print(msgspec.json.format(msgspec.json.encode(chosen), indent=2).decode())
+    return ExitCode.STOPPED
+
+
+def _demo(options: argparse.Namespace) -> int:
+    """One call, end to end, live."""
+    from bridge.demo.main import demo  # noqa: PLC0415 -- needs the extra `demo`, which a server does not have
+
+    return demo(keep=options.keep)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="callbridge", description="Kafka commands become calls, webhooks events.")
+    parser.add_argument("--version", action="version", version=f"callbridge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], *, config: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=(command.__doc__ or "").strip().splitlines()[0])
+        sub.set_defaults(command=command)
+        if config:
+            sub.add_argument("config", type=Path, help="the TOML file; examples are in config/")
+        return sub
+
+    add("run", _run)
+    check = add("check", _check)
+    check.add_argument("--show", action="store_true", help="print the effective configuration, secrets masked")
+    check.add_argument("--kafka", action="store_true", help="ask the cluster about its topics too")
+    create = add("topics", _topics)
+    create.add_argument("--create", action="store_true", help="create what is missing")
+    schema = add("schema", _schema, config=False)
+    schema.add_argument("message", nargs="?", help="one message instead of all")
+    demo = add("demo", _demo, config=False)
+    demo.add_argument("--keep", action="store_true", help="leave everything running and print what to type next")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

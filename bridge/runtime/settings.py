@@ -1,0 +1,207 @@
+"""The settings of the daemon itself: one frozen struct for each table of the configuration file.
+
+Every duration has its unit in its name and every limit is a number with bounds; what is not given has the default that
+stands here. `[kafka]` is decoded by the bus and `[connections.NAME]` by the catalogue, each into structs of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from bridge.runtime.secrets import SecretSource
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Host: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+"""0: any free port."""
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+SecondsOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+LongSeconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+CountOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=1024, le=16 * 1024 * 1024)]
+Partitions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Replicas: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=32)]
+
+DAY_SECONDS = 86_400.0
+# Compaction must not touch a record of the ledger while anybody may still wait for it: well above every time-out.
+LEDGER_COMPACTION_LAG_MS = 3_600_000
+
+# What the use of each topic needs; `config` in the file is added and goes before it.
+_NEEDED: Mapping[str, Mapping[str, str]] = {
+    "commands": {"cleanup.policy": "delete"},
+    "results": {"cleanup.policy": "delete"},
+    "events": {"cleanup.policy": "delete"},
+    "actions": {"cleanup.policy": "delete"},
+    "action_results": {"cleanup.policy": "delete"},
+    "ledger": {"cleanup.policy": "compact", "min.compaction.lag.ms": str(LEDGER_COMPACTION_LAG_MS)},
+    "index": {"cleanup.policy": "compact"},
+    "dead_letters": {"cleanup.policy": "delete"},
+}
+# The same partition of each must belong to the same owner.
+_SAME_PARTITIONS = (("commands", "ledger"), ("events", "actions", "action_results"))
+
+
+class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One topic, complete once it is part of `Topics`, which fills in what the file leaves out."""
+
+    name: Name = ""
+    partitions: Partitions = 0
+    replication_factor: Replicas = 0
+    config: dict[str, str] = {}
+
+
+class Topics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names, and how missing topics are created if `create_missing`; existing ones are left as they are.
+
+    A topic without a name is called `prefix` and its use (`calls.action-results`).
+    """
+
+    prefix: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9._-]{0,100}$")] = "calls."
+    partitions: Partitions = 6
+    replication_factor: Replicas = 3
+    create_missing: bool = False
+    commands: Topic = Topic()
+    results: Topic = Topic()
+    events: Topic = Topic()
+    actions: Topic = Topic()
+    action_results: Topic = Topic()
+    ledger: Topic = Topic()
+    index: Topic = Topic()
+    dead_letters: Topic = Topic()
+
+    def __post_init__(self) -> None:
+        for use, needed in _NEEDED.items():
+            msgspec.structs.force_setattr(self, use, self._complete(use, needed))
+        for uses in _SAME_PARTITIONS:
+            if len({self.by_use()[use].partitions for use in uses}) > 1:
+                raise ValueError(f"the same number of partitions for {' and '.join(uses)}")
+        if len({topic.name for topic in self.by_use().values()}) < len(_NEEDED):
+            raise ValueError("another name for each topic")
+
+    def by_use(self) -> dict[str, Topic]:
+        """All topics, by what they are for."""
+        return {use: getattr(self, use) for use in _NEEDED}
+
+    def _complete(self, use: str, needed: Mapping[str, str]) -> Topic:
+        given: Topic = getattr(self, use)
+        return Topic(
+            name=given.name or self.prefix + use.replace("_", "-"),
+            partitions=given.partitions or self.partitions,
+            replication_factor=given.replication_factor or self.replication_factor,
+            config={**needed, **given.config},
+        )
+
+
+class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Flow 1: how many at once, how often, and for how long."""
+
+    group_id: Name = "callbridge-commands"
+    max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+    max_in_flight_per_partition: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    max_poll_records: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    poll_seconds: Seconds = 1.0
+    max_record_bytes: Bytes = 256 * 1024
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    """Dials of one command; all but the last provably did not leave."""
+    first_backoff_seconds: Seconds = 1.0
+    longest_backoff_seconds: Seconds = 60.0
+    longest_deferral_seconds: LongSeconds = 30 * DAY_SECONDS
+    """How far ahead `not_before` may lie."""
+    evidence_seconds: LongSeconds = 60.0
+    """How long an unknown outcome waits for a webhook or a look-up before `call.unknown` is published."""
+    deduplication_window_seconds: LongSeconds = 7 * DAY_SECONDS
+    commit_interval_seconds: Seconds = 1.0
+    drain_seconds: SecondsOrZero = 15.0
+    max_poison_in_a_row: CountOrZero = 100
+    """So many unreadable records one after the other are a bad deploy, not bad data: the daemon stops. 0: never."""
+
+
+class Ingress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """HTTP in: where it listens, and a limit for everything a caller can make large, slow or many."""
+
+    host: Host = "0.0.0.0"  # noqa: S104  # webhooks come from outside the container
+    port: Port = 8080
+    public_base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s?#]+$")] | None = None
+    """How providers reach us, for those that are told where to send webhooks with each call."""
+    tls_certificate_file: str | None = None
+    tls_key_file: str | None = None
+    max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 32 * 1024
+    max_body_bytes: Bytes = 1024 * 1024
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 2_000
+    max_held_requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
+    """Requests whose answer a consumer is being asked for; more are answered with the fallback at once."""
+    receive_timeout_seconds: Seconds = 10.0
+    keep_alive_seconds: Seconds = 30.0
+    drain_seconds: SecondsOrZero = 6.0
+
+    def __post_init__(self) -> None:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("both of tls_certificate_file and tls_key_file, or none")
+
+
+class Events(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Flow 2: how long Kafka may take before the provider is told to come again, and after how long it should."""
+
+    publish_seconds: Seconds = 3.0
+    retry_after_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 2
+    max_publishing: Count = 2_000
+    """Events under way to Kafka at once; more are refused with 503."""
+
+
+class Actions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Flow 3: tokens, and the keeper that sees to it that no action vanishes."""
+
+    reply_token_secrets: list[SecretSource] = []
+    """The first signs, all are accepted. Every replica needs the same."""
+    keeper_group_id: Name = "callbridge-keeper"
+    max_record_bytes: Bytes = 256 * 1024
+    result_after_seconds: Seconds = 15.0
+    """How long the keeper waits for another replica's word on an action before it takes it to be left over."""
+    park_seconds: LongSeconds = 300.0
+    """How long a late or unasked action waits for the session's next question before it expires."""
+    longest_session_seconds: LongSeconds = 4 * 3600.0
+    """After so long without a word a call is looked up, and then ended with reason `unknown`."""
+    max_sessions: Count = 200_000
+    max_parked_per_session: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    commit_interval_seconds: Seconds = 1.0
+    drain_seconds: SecondsOrZero = 5.0
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is who, in the memory of every replica."""
+
+    max_entries: Count = 1_000_000
+    keep_seconds: LongSeconds = 7 * DAY_SECONDS
+    load_seconds: LongSeconds = 120.0
+    """How long reading the index may take at the start."""
+
+
+class Management(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The port for probes and metrics; never to be reachable from outside."""
+
+    host: Host = "0.0.0.0"  # noqa: S104  # probes come from the node
+    port: Port = 9090
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`console` is for a person at a terminal."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+    max_buffered_lines: Annotated[int, msgspec.Meta(ge=256, le=1_000_000)] = 10_000
+    """Lines kept while the reader of our output is slow; more are dropped and counted."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One soft stop in all may take `shutdown_seconds`; then what is left is cut off and the exit code says so."""
+
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "/callbridge"
+    """`ce_source` of every record written."""
+    shutdown_seconds: Seconds = 25.0
+    heartbeat_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5
+    stuck_after_seconds: Seconds = 15.0
+    """An event loop or task that has not moved for so long is not live."""
