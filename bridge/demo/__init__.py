@@ -1,0 +1,1 @@
+"""What `callbridge demo` brings along: an embedded broker, simulated providers and a sample voice agent."""

@@ -1,0 +1,17 @@
+"""What every test may ask for: the brokers of tests/support/brokers.py, and anyio's plugin on asyncio with uvloop.
+
+An async test carries `pytestmark = pytest.mark.anyio`; it runs on the loop the gateway runs on. Warnings are errors
+(pyproject.toml); everything else a test needs stands in its own file.
+"""
+
+import pytest
+
+from tests.support.brokers import apache_kafka, broker, own_kafka, quick_broker, topic_prefix
+
+__all__ = ["anyio_backend", "apache_kafka", "broker", "own_kafka", "quick_broker", "topic_prefix"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop of the gateway; session-wide, so that fixtures of every scope may be async."""
+    return "asyncio", {"use_uvloop": True}

@@ -1,0 +1,1 @@
+"""The whole gateway in this process, on a real broker or in memory."""

@@ -1,0 +1,1 @@
+"""A real process with real signals and exit codes."""

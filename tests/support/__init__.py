@@ -1,0 +1,1 @@
+"""What tests stand on: brokers and faults, and no test."""

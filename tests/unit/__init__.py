@@ -1,0 +1,1 @@
+"""Pure modules: no event loop and no fixtures beyond values."""
