@@ -54,7 +54,7 @@ def _check(options: argparse.Namespace) -> int:
     checked = app.check(config, file=str(options.config))
     if options.show:
         print(effective(config))
-    risks = anyio.run(app.examine, checked) if options.kafka else []
+    risks = anyio.run(app.examine, checked).risks if options.kafka else []
     for risk in risks:
         print(f"risky: {risk}", file=sys.stderr)
     print(f"{options.config}: ok, {len(checked.connections)} connections")
@@ -69,7 +69,7 @@ def _topics(options: argparse.Namespace) -> int:
             msgspec.structs.replace(config, topics=msgspec.structs.replace(config.topics, create_missing=True)),
             file=str(options.config),
         )
-        for risk in anyio.run(app.examine, checked):
+        for risk in anyio.run(app.examine, checked).risks:
             print(f"risky: {risk}", file=sys.stderr)
         return ExitCode.STOPPED
     print("\n".join(topics.commands_to_create(config.topics)))

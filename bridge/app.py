@@ -26,10 +26,16 @@ from bridge.bus.kafka.bus import KafkaBus
 from bridge.bus.kafka.settings import KafkaSettings
 from bridge.bus.protocol import Bus, Producer
 from bridge.commands import policy
+from bridge.commands.accounts import Account, AccountSettings
+from bridge.commands.dials import Dials
+from bridge.commands.dials import opened as dialling
 from bridge.commands.dispatch import DispatchSettings, World
 from bridge.commands.intake import Intake, IntakeSettings
 from bridge.commands.lane import LaneSettings, Tools
+from bridge.commands.ownership import OwnershipSettings
+from bridge.commands.recovery import RecoverySettings
 from bridge.commands.results import Results
+from bridge.commands.sweep import SweepSettings
 from bridge.events.forward import Forward
 from bridge.events.identify import Identify, IdentifySettings
 from bridge.ingress.guarded import ServerLimits
@@ -50,6 +56,9 @@ from bridge.runtime.metrics import Metrics
 from bridge.runtime.supervisor import Supervisor
 
 log = get_logger()
+
+_LAST_DIALS_SECONDS = 2.0
+"""After the lanes are closed: for dials that were begun just before."""
 
 _Drain: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -104,6 +113,7 @@ class Daemon:
             providers=tuple({kind.name for kind, _ in checked.connections.values()}),
             dropped_log_lines=dropped_log_lines,
         )
+        self._partitions = checked.config.topics.commands.partitions
         self.ports: dict[str, int] = {}
         """The ports that were bound, by listener: `webhooks` and `management`."""
 
@@ -153,7 +163,9 @@ class Daemon:
         )
 
     async def _examine_topics(self) -> None:
-        for risk in await examine(self._checked):
+        found = await examine(self._checked)
+        self._partitions = found.commands_partitions
+        for risk in found.risks:
             log.warning("topic.risky", detail=risk)
 
     async def _open_connections(self) -> dict[str, Provider]:
@@ -236,50 +248,68 @@ class Daemon:
         return await self._listen("webhooks", router, ingress.host, ingress.port, tls=tls)
 
     async def _open_commands(self, shared: _Shared, producer: Producer) -> _Drain:
-        config, clock, metrics = self._config, self.clock, self.metrics
-        commands = config.commands
+        commands, topic_names = self._config.commands, self._config.topics
         reader = await self._supervisor.open("ledger reader", shared.bus.partition_reader())
-        world = World(
+        dials = await self._supervisor.open("dials", dialling(rest_seconds=_LAST_DIALS_SECONDS))
+        tools = Tools(
+            world=self._world(shared, producer, dials),
+            ledger_topic=topic_names.ledger.name,
+            producer=producer,
+            reader=reader,
+            dead_letters=DeadLetters(producer, topic_names.dead_letters.name),
+            settings=LaneSettings(
+                max_backlog=commands.max_backlog,
+                reopen_seconds=self._checked.kafka.session_timeout_seconds,
+                ownership=OwnershipSettings(
+                    max_record_bytes=commands.max_record_bytes,
+                    recovery=RecoverySettings(evidence_seconds=commands.evidence_seconds),
+                    sweep=SweepSettings(window_seconds=commands.deduplication_window_seconds),
+                ),
+            ),
+        )
+        settings = IntakeSettings(
+            topic=topic_names.commands.name,
+            group_id=commands.group_id,
+            poll_records=commands.max_poll_records,
+            poll_seconds=commands.poll_seconds,
+            commit_interval_seconds=commands.commit_interval_seconds,
+            drain_seconds=commands.drain_seconds,
+            max_poison_in_a_row=commands.max_poison_in_a_row,
+        )
+        intake = Intake(shared.bus, tools, settings)
+        shared.index.listeners.append(lambda _, known: intake.heard_of(known.partition, known.command_id or ""))
+        return self._spawn_stoppable("commands", intake.run, intake.stop)
+
+    def _world(self, shared: _Shared, producer: Producer, dials: Dials) -> World:
+        commands, source = self._config.commands, self._config.process.source
+        account_settings = AccountSettings(
+            partitions=self._partitions,
+            max_in_flight=commands.max_in_flight,
+            inline_delay_seconds=commands.inline_delay_seconds,
+            longest_pause_seconds=commands.longest_backoff_seconds,
+        )
+        return World(
             connections=shared.connections,
+            accounts={
+                name: Account(name, provider.limits, account_settings, self.clock)
+                for name, provider in shared.connections.items()
+            },
+            dials=dials,
             index=shared.index,
             results=Results(
-                producer, config.topics.results.name, source=config.process.source, clock=clock, retry_seconds=0.5
+                producer, self._config.topics.results.name, source=source, clock=self.clock, retry_seconds=0.5
             ),
-            clock=clock,
-            metrics=metrics,
+            clock=self.clock,
+            metrics=self.metrics,
             settings=DispatchSettings(
                 limits=policy.Limits(
                     max_attempts=commands.max_attempts,
                     retry_base_seconds=commands.first_backoff_seconds,
                     retry_max_seconds=commands.longest_backoff_seconds,
-                )
-            ),
-            slots=anyio.CapacityLimiter(commands.max_in_flight),
-        )
-        tools = Tools(
-            world=world,
-            ledger_topic=config.topics.ledger.name,
-            producer=producer,
-            reader=reader,
-            dead_letters=DeadLetters(producer, config.topics.dead_letters.name),
-            settings=LaneSettings(
-                max_record_bytes=commands.max_record_bytes, reopen_seconds=self._checked.kafka.session_timeout_seconds
+                ),
+                inline_delay_seconds=commands.inline_delay_seconds,
             ),
         )
-        intake = Intake(
-            shared.bus,
-            tools,
-            IntakeSettings(
-                topic=config.topics.commands.name,
-                group_id=commands.group_id,
-                poll_records=commands.max_poll_records,
-                poll_seconds=commands.poll_seconds,
-                commit_interval_seconds=commands.commit_interval_seconds,
-                drain_seconds=commands.drain_seconds,
-                max_poison_in_a_row=commands.max_poison_in_a_row,
-            ),
-        )
-        return self._spawn_stoppable("commands", intake.run, intake.stop)
 
     # -- how parts live ---------------------------------------------------------------------------------------------
 
@@ -346,8 +376,8 @@ async def serve(checked: Checked, sink: Sink | None = None) -> int:
     return await supervisor.run(daemon.assemble)
 
 
-async def examine(checked: Checked) -> list[str]:
-    """Look at (and, where the configuration allows it, create) the topics; returns what is risky about them.
+async def examine(checked: Checked) -> topics.Found:
+    """Look at the topics, and where the configuration allows it, create them.
 
     Raises:
         Misconfigured: topics that the daemon could not start on.

@@ -57,9 +57,9 @@ class Verdicts:
             detail=detail,
         )
         headers = cloudevents_headers(
-            id=f"{given.place}.result",
+            event_id=f"{given.place}.result",
             source=self._source,
-            type=f"action.{status}",
+            event_type=f"action.{status}",
             time=result.at,
             subject=given.reference,
             trace=given.envelope.trace,

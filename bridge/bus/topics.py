@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from bridge.bus.protocol import Admin, TopicInfo
 from bridge.model.errors import Misconfigured
 from bridge.runtime.settings import Topic, Topics
@@ -22,8 +24,15 @@ def commands_to_create(topics: Topics, *, missing: frozenset[str] | None = None)
     return [_line(topic) for topic in topics.by_use().values() if missing is None or topic.name in missing]
 
 
-async def ensure(admin: Admin, topics: Topics, *, config_file: str) -> list[str]:
-    """See to it that the topics are there and fit together; returns warnings for the operator.
+class Found(msgspec.Struct, frozen=True):
+    """The topics as they are: how many partitions commands have, and what the operator should know."""
+
+    commands_partitions: int
+    risks: list[str]
+
+
+async def ensure(admin: Admin, topics: Topics, *, config_file: str) -> Found:
+    """See to it that the topics are there and fit together.
 
     Raises:
         Misconfigured: topics are missing and may not be created, or partition counts or clean-up do not fit.
@@ -49,7 +58,9 @@ async def ensure(admin: Admin, topics: Topics, *, config_file: str) -> list[str]
             )
     if missing:
         found = await admin.describe([topic.name for topic in topics.by_use().values()])
-    return list(_examine(topics, found, config_file))
+    commands = found.get(topics.commands.name)
+    partitions = topics.commands.partitions if commands is None else commands.partitions
+    return Found(partitions, list(_examine(topics, found, config_file)))
 
 
 def _examine(topics: Topics, found: Mapping[str, TopicInfo], config_file: str) -> Iterator[str]:

@@ -1,33 +1,36 @@
 """One command, from the decision to the published result: the only place that orders those steps.
 
 Promises that a dial follows only a claim that counts, that an outcome is in the ledger before it is published, and that
-when `place` or `cancel` return, the command's offset may be committed. Which decision is right is `policy`'s business;
-which records run when is the lane's.
+when `place` or `cancel` return, the command's offset may be committed: its result is acknowledged, or the ledger holds
+what will lead to one. Which decision is right is `policy`'s business; which commands run when is the lane's.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import anyio
 import msgspec
 
 from bridge.commands import policy
+from bridge.commands.accounts import Account, Gate
+from bridge.commands.dials import Dials
 from bridge.commands.results import Results
+from bridge.commands.settle import Addressee, Settlement
 from bridge.ledger import records
-from bridge.ledger.index import Index, Known, lifetime
-from bridge.ledger.partition import LedgerPartition
-from bridge.ledger.records import Deferred, Sending, Settled, Unsure
-from bridge.model import outcome as outcomes
+from bridge.ledger.index import Index, Known, lifetime, name_key
+from bridge.ledger.partition import Ended, LedgerPartition, Tombstone
+from bridge.ledger.records import Deferred, Sending
 from bridge.model.commands import CancelCall, PlaceCall, digest
 from bridge.model.errors import Broken, Unavailable
-from bridge.model.outcome import Accepted, NotSent, Outcome, Refused
-from bridge.model.results import CallInitiated, CallRefused, CallUnknown, Result, result_type
+from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.model.words import call_id_of
 from bridge.providers.protocol import Plan, Provider
-from bridge.runtime.clock import Clock
+from bridge.runtime.clock import Clock, epoch_ms
+from bridge.runtime.crashpoints import reached
 from bridge.runtime.logging import get_logger
 from bridge.runtime.metrics import Metrics
 
@@ -39,9 +42,13 @@ class Origin(msgspec.Struct, frozen=True):
 
     key: bytes | None
     trace: tuple[tuple[str, bytes], ...] = ()
-    offset: int | None = None
     due: bool = False
     """It comes out of the ledger because its time has come."""
+
+    @property
+    def addressee(self) -> Addressee:
+        """To whom its result goes."""
+        return Addressee(self.key, self.trace)
 
 
 class DispatchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +56,7 @@ class DispatchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     limits: policy.Limits
     inline_delay_seconds: float = 2.0
-    """A back-off up to this long is waited for in place; a longer one goes into the ledger."""
+    """A back-off up to this long is waited for in place; a longer one in the ledger."""
     retry_seconds: float = 0.5
 
 
@@ -57,12 +64,30 @@ class World(msgspec.Struct, frozen=True):
     """What all dispatchers of a process share."""
 
     connections: Mapping[str, Provider]
+    accounts: Mapping[str, Account]
+    dials: Dials
     index: Index
     results: Results
     clock: Clock
     metrics: Metrics
     settings: DispatchSettings
-    slots: anyio.CapacityLimiter
+
+
+class LaneView(Protocol):
+    """What a dispatcher asks of its lane."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new may be begun."""
+        ...
+
+    def gate(self, connection: str) -> Gate:
+        """The lane's way to an account."""
+        ...
+
+    def doubt(self, sending: Sending, outcome: Unknown, duration_ms: int | None) -> None:
+        """Look for evidence of what a claim came to; the ledger holds the claim, so the command itself is done."""
+        ...
 
 
 class _Case(msgspec.Struct, frozen=True):
@@ -85,15 +110,17 @@ _AGAIN = _Again()
 class Dispatch:
     """Carries decisions out against one lane's ledger partition."""
 
-    def __init__(self, world: World, ledger: LedgerPartition) -> None:
+    def __init__(self, world: World, ledger: LedgerPartition, settlement: Settlement, lane: LaneView) -> None:
         self._world = world
         self._ledger = ledger
+        self._settlement = settlement
+        self._lane = lane
 
     async def place(self, command: PlaceCall, origin: Origin) -> Deferred | None:
         """Bring a `call.place` to its result, or into the ledger until later (then that record is returned).
 
         Raises:
-            Ended: the lane was succeeded; nothing further may be done for this command here.
+            Ended: the lane was succeeded or comes to rest; nothing further is done for this command here.
         """
         case = self._case(command, origin)
         while True:
@@ -110,43 +137,14 @@ class Dispatch:
         entry = self._ledger.state.entry(command.command_id)
         match policy.decide_cancel(command, entry):
             case policy.Finish(result):
-                await self._finish(result, b"" if entry is None else entry.digest or b"", origin)
+                body = b"" if entry is None else entry.digest
+                await self._settlement.finish(result, digest=body, to=origin.addressee)
             case policy.Publish(result):
-                await self._publish(result, origin)
+                await self._settlement.publish(result, origin.addressee)
+            case policy.Repeat():
+                await self._settlement.publish_again(command.command_id, origin.addressee)
             case decision:
-                raise AssertionError(f"no step for {decision}")
-
-    async def doubt(self, sending: Sending, outcome: outcomes.Unknown, *, duration_ms: int | None = None) -> None:
-        """Say that nobody knows what a claim came to.
-
-        Raises:
-            Ended: the lane was succeeded.
-        """
-        result = CallUnknown(
-            command_id=sending.command_id,
-            call_id=call_id_of(sending.command_id),
-            connection=sending.connection,
-            provider=sending.provider,
-            attempts=sending.attempt,
-            metadata=sending.metadata,
-            reason=outcome.reason,
-            provider_status=outcome.provider_status,
-            detail=outcome.detail,
-            duration_ms=duration_ms,
-        )
-        await self._ledger.write(
-            Unsure(
-                command_id=sending.command_id,
-                attempt=sending.attempt,
-                epoch=self._ledger.state.epoch,
-                at_ms=self._now_ms(),
-                digest=sending.digest,
-                key=sending.key,
-                result=result,
-                trace=sending.trace,
-            )
-        )
-        await self._publish(result, Origin(sending.key, sending.trace))
+                raise Broken(f"a cancel came to {type(decision).__name__}")
 
     async def let_go(self, deferred: Deferred) -> None:
         """Forget the deferral of a command whose result is published.
@@ -154,7 +152,7 @@ class Dispatch:
         Raises:
             Ended: the lane was succeeded.
         """
-        await self._ledger.erase([records.key_of(deferred)])
+        await self._ledger.write(Tombstone(records.key_of(deferred)))
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -181,68 +179,103 @@ class Dispatch:
 
     async def _carry_out(self, decision: policy.Decision, case: _Case) -> Deferred | _Again | None:
         self._world.metrics.commands_decided.labels(decision=decision.name).inc()
+        reached("after_decide")
+        to = case.origin.addressee
         match decision:
             case policy.Nothing():
                 return None
+            case policy.Repeat():
+                await self._settlement.publish_again(case.command.command_id, to)
             case policy.Publish(result):
-                await self._publish(result, case.origin)
-                return None
+                await self._settlement.publish(result, to)
             case policy.Finish(result):
-                await self._finish(result, case.digest, case.origin)
-                return None
-            case policy.Postpone(due):
-                return await self._postpone(case, due_ms=int(due.timestamp() * 1000))
+                await self._settlement.finish(result, digest=case.digest, to=to)
             case policy.Doubt(sending):
-                await self.doubt(sending, outcomes.Unknown("owner_gone"))
-                return None
+                self._lane.doubt(sending, Unknown("owner_gone"), None)
+            case policy.Postpone(due):
+                return await self._postpone(case, due)
             case policy.Claim(attempt, plan):
-                return await self._attempt(case, plan, attempt)
+                return await self._in_turn(case, plan, attempt)
+        return None
 
-    async def _attempt(self, case: _Case, plan: Plan, attempt: int) -> Deferred | _Again | None:
+    async def _in_turn(self, case: _Case, plan: Plan, attempt: int) -> Deferred | _Again | None:
+        """Wait for the account's permission, a short while here, a long one in the ledger; then make the attempt."""
+        gate = self._lane.gate(case.command.connection)
+        come_back = gate.come_back(due=case.origin.due)
+        if come_back is not None:
+            return await self._postpone(case, datetime.fromtimestamp(come_back, UTC))
+        decided_at = self._world.clock.now()
+        async with gate.turn():
+            if self._lane.draining:
+                raise Ended("the lane comes to rest")
+            expires_at = case.command.expires_at
+            if expires_at is not None and decided_at < expires_at <= self._world.clock.now():
+                return _AGAIN
+            return await self._attempt(case, plan, attempt, gate)
+
+    async def _attempt(self, case: _Case, plan: Plan, attempt: int, gate: Gate) -> Deferred | _Again | None:
         """Claim, dial, settle, publish. Returns the deferral where the next attempt is far away."""
-        command, origin, provider = case.command, case.origin, case.provider
+        command, provider = case.command, case.provider
         if provider is None:
             raise Broken("a plan without a provider")
         sending = Sending(
             command_id=command.command_id,
             attempt=attempt,
             epoch=self._ledger.state.epoch,
-            at_ms=self._now_ms(),
+            at_ms=epoch_ms(self._world.clock),
             digest=case.digest,
-            key=origin.key,
+            key=case.origin.key,
             connection=command.connection,
             provider=provider.name,
             metadata=command.metadata,
-            trace=origin.trace,
+            trace=case.origin.trace,
         )
         await self._announce(plan, window_seconds=provider.match_window_seconds)
+        reached("before_claim")
         if await self._ledger.claim(sending) == "contested":
             return _AGAIN  # policy finds the claim unsettled now
+        reached("after_claim")
         started = self._world.clock.monotonic()
-        outcome = await self._dial(provider, plan)
-        duration_ms = int((self._world.clock.monotonic() - started) * 1000)
-        self._world.metrics.dials.labels(provider=provider.name, outcome=_name(outcome)).inc()
-        self._world.metrics.dial_seconds.labels(provider=provider.name).observe(duration_ms / 1000)
-        match outcome:
-            case outcomes.Unknown():
-                await self.doubt(sending, outcome, duration_ms=duration_ms)
-                self._line(sending, outcome, duration_ms)
-                return None
-            case NotSent():
-                return await self._not_sent(sending, outcome, case)
-            case Accepted() | Refused():
-                result = self._result(sending, outcome, duration_ms)
-                await self._settle(sending, outcome, result)
-                await self._publish(result, origin)
-                self._line(sending, outcome, duration_ms)
-                return None
+        outcome = await self._dial(provider, plan, sending, gate)
+        seconds = self._world.clock.monotonic() - started
+        reached("after_dial")
+        self._note(sending, outcome, seconds, gate)
+        return await self._conclude(case, plan, (sending, outcome), int(seconds * 1000))
 
-    async def _dial(self, provider: Provider, plan: Plan) -> Outcome:
+    async def _dial(self, provider: Provider, plan: Plan, sending: Sending, gate: Gate) -> Outcome:
         """The one place that dials. What expired while the claim was on its way is not dialled."""
+        await gate.dial_now()
         expires_at = plan.command.expires_at
         if expires_at is not None and expires_at <= self._world.clock.now():
             return NotSent("not_tried", detail="expired before the request was sent")
-        return await provider.dial(plan)
+        reached("before_dial")
+        started = self._world.clock.monotonic()
+
+        async def orphaned(outcome: Outcome) -> None:
+            duration_ms = int((self._world.clock.monotonic() - started) * 1000)
+            try:
+                await self._settlement.testify(sending, outcome, duration_ms=duration_ms)
+            except Unavailable as error:
+                log.warning("testimony.lost", command_id=sending.command_id, error=error)
+
+        return await self._world.dials.run(lambda: provider.dial(plan), orphaned)
+
+    async def _conclude(
+        self, case: _Case, plan: Plan, attempt: tuple[Sending, Outcome], duration_ms: int
+    ) -> Deferred | _Again | None:
+        """From the outcome to the result."""
+        sending, outcome = attempt
+        reached("before_settle")
+        match outcome:
+            case Unknown():
+                self._lane.doubt(sending, outcome, duration_ms)
+            case NotSent():
+                return await self._not_sent(case, sending, outcome)
+            case Accepted() | Refused():
+                await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
+                if isinstance(outcome, Refused):
+                    await self._retract(plan)
+        return None
 
     async def _announce(self, plan: Plan, *, window_seconds: float) -> None:
         """Let every replica know under which names the provider may speak of the call, before it can."""
@@ -266,94 +299,40 @@ class Dispatch:
             else:
                 return
 
-    async def _not_sent(self, sending: Sending, outcome: NotSent, case: _Case) -> Deferred | _Again | None:
+    async def _retract(self, plan: Plan) -> None:
+        """The call will not be heard of: its names must not make another call's ambiguous."""
+        try:
+            names = (name_key(plan.command.connection, name, plan.call_id) for name in plan.known_by)
+            await self._world.index.forget(*names)
+        except Unavailable as error:
+            log.warning("index.stale", call_id=plan.call_id, error=error)
+
+    async def _not_sent(self, case: _Case, sending: Sending, outcome: NotSent) -> Deferred | _Again | None:
         """Write the proof down, then wait: a short while here, a long one in the ledger."""
-        await self._settle(sending, outcome, None)
-        world = self._world
-        limits = world.settings.limits
+        await self._settlement.not_sent(sending, outcome)
+        settings = self._world.settings
+        if sending.attempt >= settings.limits.max_attempts:
+            return _AGAIN
         delay = policy.retry_delay_seconds(
             outcome,
             attempt=sending.attempt,
-            limits=limits,
+            limits=settings.limits,
             jitter=random.random(),  # noqa: S311 -- spreads load, protects nothing
         )
-        self._line(sending, outcome, None)
-        if sending.attempt >= limits.max_attempts or delay <= world.settings.inline_delay_seconds:
-            if sending.attempt < limits.max_attempts:
-                await anyio.sleep(delay)
+        if delay <= settings.inline_delay_seconds:
+            await anyio.sleep(delay)
             return _AGAIN
-        due = world.clock.now() + timedelta(seconds=delay)
+        return await self._postpone(case, self._world.clock.now() + timedelta(seconds=delay))
+
+    async def _postpone(self, case: _Case, due: datetime) -> Deferred:
+        """Keep the command in the ledger until `due`, or until it expires."""
         if case.command.expires_at is not None:
             due = min(due, case.command.expires_at)
-        return await self._postpone(case, due_ms=int(due.timestamp() * 1000))
-
-    def _result(self, sending: Sending, outcome: Accepted | Refused, duration_ms: int) -> Result:
-        match outcome:
-            case Accepted():
-                return CallInitiated(
-                    command_id=sending.command_id,
-                    call_id=call_id_of(sending.command_id),
-                    connection=sending.connection,
-                    provider=sending.provider,
-                    attempts=sending.attempt,
-                    metadata=sending.metadata,
-                    provider_call_id=outcome.provider_call_id,
-                    accepted_at=self._world.clock.now(),
-                    duration_ms=duration_ms,
-                    settled_by="answer",
-                )
-            case Refused():
-                return CallRefused(
-                    command_id=sending.command_id,
-                    call_id=call_id_of(sending.command_id),
-                    connection=sending.connection,
-                    provider=sending.provider,
-                    attempts=sending.attempt,
-                    metadata=sending.metadata,
-                    reason=outcome.reason,
-                    provider_status=outcome.provider_status,
-                    detail=outcome.detail,
-                    duration_ms=duration_ms,
-                    settled_by="answer",
-                )
-
-    async def _settle(self, sending: Sending, outcome: Outcome, result: Result | None) -> None:
-        await self._ledger.write(
-            Settled(
-                command_id=sending.command_id,
-                attempt=sending.attempt,
-                epoch=self._ledger.state.epoch,
-                at_ms=self._now_ms(),
-                digest=sending.digest,
-                key=sending.key,
-                outcome=outcome,
-                result=result,
-                trace=sending.trace,
-            )
-        )
-
-    async def _finish(self, result: Result, body: bytes, origin: Origin) -> None:
-        """End a command without a dial: its result goes into the ledger under the attempt it reached."""
-        await self._ledger.write(
-            Settled(
-                command_id=result.command_id,
-                attempt=result.attempts,
-                epoch=self._ledger.state.epoch,
-                at_ms=self._now_ms(),
-                digest=body,
-                key=origin.key,
-                result=result,
-                trace=origin.trace,
-            )
-        )
-        await self._publish(result, origin)
-
-    async def _postpone(self, case: _Case, *, due_ms: int) -> Deferred:
         deferred = Deferred(
             command_id=case.command.command_id,
             epoch=self._ledger.state.epoch,
-            at_ms=self._now_ms(),
-            due_ms=due_ms,
+            at_ms=epoch_ms(self._world.clock),
+            due_ms=int(due.timestamp() * 1000) + 1,
             digest=case.digest,
             key=case.origin.key,
             command=case.command,
@@ -362,15 +341,13 @@ class Dispatch:
         await self._ledger.write(deferred)
         return deferred
 
-    async def _publish(self, result: Result, origin: Origin) -> None:
-        await self._world.results.publish(result, key=origin.key, trace=origin.trace)
-        self._world.metrics.results.labels(type=result_type(result)).inc()
-
-    def _now_ms(self) -> int:
-        return int(self._world.clock.now().timestamp() * 1000)
-
-    def _line(self, sending: Sending, outcome: Outcome, duration_ms: int | None) -> None:
-        """The canonical line of one attempt."""
+    def _note(self, sending: Sending, outcome: Outcome, seconds: float, gate: Gate) -> None:
+        """Learn from the outcome, count it, and write the canonical line of an attempt."""
+        gate.took(seconds)
+        self._world.accounts[sending.connection].heard(outcome)
+        name = str(outcome.__struct_config__.tag)
+        self._world.metrics.dials.labels(provider=sending.provider, outcome=name).inc()
+        self._world.metrics.dial_seconds.labels(provider=sending.provider).observe(seconds)
         log.info(
             "command.dialled",
             command_id=sending.command_id,
@@ -378,13 +355,9 @@ class Dispatch:
             connection=sending.connection,
             provider=sending.provider,
             attempt=sending.attempt,
-            outcome=_name(outcome),
-            reason=getattr(outcome, "reason", None),
-            provider_status=getattr(outcome, "provider_status", None),
-            duration_ms=duration_ms,
+            outcome=name,
+            reason=None if isinstance(outcome, Accepted) else outcome.reason,
+            status=None if isinstance(outcome, NotSent) else outcome.provider_status,
+            duration_ms=int(seconds * 1000),
             partition=self._ledger.partition.partition,
         )
-
-
-def _name(outcome: Outcome) -> str:
-    return str(outcome.__struct_config__.tag)

@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from bridge.bus.protocol import Bus, GroupConsumer, Record, TopicPartition
 from bridge.commands.lane import Lane, Tools
 from bridge.model.errors import Broken, Unavailable
+from bridge.runtime.crashpoints import reached
 from bridge.runtime.logging import get_logger
 
 log = get_logger()
@@ -52,6 +53,12 @@ class Intake:
     def stop(self) -> None:
         """Fetch nothing more; `run` drains its lanes, commits, leaves the group and returns."""
         self._stopping.set()
+
+    def heard_of(self, partition: int | None, command_id: str) -> None:
+        """A webhook has named the session of a command of this partition: its lane may have waited for that."""
+        lane = None if partition is None else self._lanes.get(TopicPartition(self._settings.topic, partition))
+        if lane is not None:
+            lane.heard_of(command_id)
 
     async def run(self) -> None:
         """Consume until `stop`.
@@ -127,11 +134,13 @@ class Intake:
                 offsets[partition] = offset
         if not offsets or self._consumer is None:
             return
+        reached("before_commit")
         try:
             await self._consumer.commit(offsets)
         except Unavailable as error:
             log.warning("commit.waits", topic=self._settings.topic, error=str(error))
             return
+        reached("after_commit")
         for partition, offset in offsets.items():
             lane = self._lanes.get(partition)
             if lane is not None:

@@ -1,6 +1,6 @@
 """What to do with a command, given what the ledger knows: pure, and the only place that decides it.
 
-Everything that can refuse does so here, before any effect. The answer is one of six decisions; `dispatch` carries it
+Everything that can refuse does so here, before any effect. The answer is one of seven decisions; `dispatch` carries it
 out and asks again after each outcome, so that the same table serves first attempts, retries, redeliveries and
 recovery.
 """
@@ -25,7 +25,7 @@ from bridge.model.results import (
 from bridge.model.words import call_id_of
 from bridge.providers.protocol import Plan
 
-DecisionName: TypeAlias = Literal["dial", "finish", "publish", "postpone", "doubt", "nothing"]
+DecisionName: TypeAlias = Literal["dial", "finish", "publish", "repeat", "postpone", "doubt", "nothing"]
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -36,8 +36,14 @@ class Finish(msgspec.Struct, frozen=True):
     result: Result
 
 
+class Repeat(msgspec.Struct, frozen=True):
+    """The ledger has a result: publish it once more."""
+
+    name: ClassVar[DecisionName] = "repeat"
+
+
 class Publish(msgspec.Struct, frozen=True):
-    """Publish this; the ledger knows it already, or need not."""
+    """Publish this; the ledger need not know it."""
 
     name: ClassVar[DecisionName] = "publish"
 
@@ -75,7 +81,7 @@ class Nothing(msgspec.Struct, frozen=True):
     name: ClassVar[DecisionName] = "nothing"
 
 
-Decision: TypeAlias = Finish | Publish | Claim | Doubt | Postpone | Nothing
+Decision: TypeAlias = Finish | Repeat | Publish | Claim | Doubt | Postpone | Nothing
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,8 +151,8 @@ def decide_cancel(command: CancelCall, entry: Entry | None) -> Decision:
                     metadata={} if waiting is None else waiting.metadata,
                 )
             )
-        case State.FINISHED if isinstance(_settled_result(entry), CallCancelled):
-            return Publish(_settled_result(entry))
+        case State.FINISHED if entry is not None and _was_cancelled(entry):
+            return Repeat()
         case _:
             return Publish(
                 CallRefused(
@@ -182,10 +188,8 @@ _REUSED = "a command with this id and another body is known; give every command 
 def _known(entry: Entry, *, due: bool) -> Decision | None:
     """What the ledger already says about this very command; None where it is free to be decided."""
     match entry.state:
-        case State.FINISHED:
-            return Publish(_settled_result(entry))
-        case State.UNKNOWN if entry.unsure is not None:
-            return Publish(entry.unsure.result)
+        case State.FINISHED | State.UNKNOWN:
+            return Repeat()
         case State.UNSETTLED if entry.sending is not None:
             return Doubt(entry.sending)
         case State.DEFERRED if not due:
@@ -194,10 +198,11 @@ def _known(entry: Entry, *, due: bool) -> Decision | None:
             return None
 
 
-def _settled_result(entry: Entry | None) -> Result:
-    if entry is None or entry.settled is None or entry.settled.result is None:
-        raise AssertionError("a finished entry has a result")
-    return entry.settled.result
+def _was_cancelled(entry: Entry) -> bool:
+    """Whether the end of a finished command was that it was cancelled."""
+    if entry.settled is not None:
+        return isinstance(entry.settled.result, CallCancelled)
+    return entry.archived is not None and entry.archived.cancelled
 
 
 def _refused(question: Question, refused: Refused) -> CallRefused:

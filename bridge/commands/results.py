@@ -31,9 +31,9 @@ class Results:
     async def publish(self, result: Result, *, key: bytes | None, trace: Headers = ()) -> None:
         """Store the result; returns after the acknowledgement, however long Kafka is away. Ends by cancellation."""
         headers = cloudevents_headers(
-            id=result_event_id(result),
+            event_id=result_event_id(result),
             source=self._source,
-            type=result_type(result),
+            event_type=result_type(result),
             time=self._clock.now(),
             subject=result.command_id,
             trace=trace,

@@ -34,6 +34,8 @@ PROBE_SECONDS = 1.0
 POLL_SECONDS = 0.02
 LOG_BYTES = 4_000
 
+LEASH = 'read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2"'
+
 # Metadata v4 about no topic, without auto-creation; the reply opens with length, correlation id, throttle time and
 # the number of live brokers. ApiVersions would be answered too early: by a broker that may not lead anything yet.
 _METADATA = struct.pack(">hhih4si?", 3, 4, 1, 4, b"wait", 0, False)
@@ -69,15 +71,16 @@ def live_brokers(address: tuple[str, int], *, timeout: float = PROBE_SECONDS) ->
 
 
 class LeashedProcess:
-    """A child process that ends when this process does, whatever ends it.
+    """A child process that ends when this process does, whatever ends it, and the temporary directory it runs in.
 
     PR_SET_PDEATHSIG would be Linux only and fires when the *thread* that forked ends, which a worker thread does;
     `atexit` and finalizers don't run on SIGKILL. So a shell waits beside the child on a pipe whose other end only
-    this process holds: end of file means this process is gone, and the shell kills the child's process group.
+    this process holds: end of file means this process is gone, and the shell kills the child's process group and
+    removes the directory. While this process is there, the directory is its own business.
     """
 
     def __init__(
-        self, command: Sequence[str | Path], *, log: IO[bytes], cwd: Path, env: Mapping[str, str] | None = None
+        self, command: Sequence[str | Path], *, log: IO[bytes], directory: Path, env: Mapping[str, str] | None = None
     ) -> None:
         # A session of its own: Ctrl-C reaches us, and we end the child in order.
         self._child = subprocess.Popen(  # noqa: S603 - our own command line
@@ -85,13 +88,13 @@ class LeashedProcess:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            cwd=cwd,
+            cwd=directory,
             env=env,
             start_new_session=True,
         )
         try:
             self._leash = subprocess.Popen(  # noqa: S603 - our own command line
-                ["/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "leash", str(self._child.pid)],
+                ["/bin/sh", "-c", LEASH, "leash", str(self._child.pid), directory],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -165,7 +168,7 @@ class QuickStartBroker:
             directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="callbridge-broker-")))
             log = directory / "tansu.log"
             with log.open("wb") as output:
-                process = LeashedProcess(command, log=output, cwd=directory, env={})
+                process = LeashedProcess(command, log=output, directory=directory, env={})
             undo.callback(process.end, END_SECONDS)
             if not answers_in_time(process, (LOOPBACK, self._port), seconds=START_SECONDS):
                 raise BrokerError(f"the quick-start broker didn't come up at {self.bootstrap}:\n{tail(log)}")

@@ -36,9 +36,9 @@ class Forward:
         """
         reference = session_reference(event.connection, event.session)
         headers = cloudevents_headers(
-            id=event.event_id,
+            event_id=event.event_id,
             source=f"{self._source}/{event.connection}",
-            type=event_type(event),
+            event_type=event_type(event),
             time=event.occurred_at or event.received_at,
             subject=reference,
             trace=trace,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import anyio
 import msgspec
 
-from bridge.ledger.index import Index, Known, lifetime
+from bridge.ledger.index import Index, Known, lifetime, session_key
 from bridge.model.words import session_reference
 from bridge.providers.protocol import Heard
 from bridge.runtime.clock import Clock
@@ -51,7 +51,7 @@ class Identify:
         Raises:
             Unavailable: not written in time.
         """
-        await self._index.forget(session_reference(connection, heard.session))
+        await self._index.forget(session_key(session_reference(connection, heard.session)))
 
     async def _begin(self, connection: str, heard: Heard, *, session_ttl_seconds: float) -> Known:
         reference = session_reference(connection, heard.session)

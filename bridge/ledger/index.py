@@ -68,21 +68,19 @@ class Index:
         self._settings = settings
         self._entries: OrderedDict[str, Known] = OrderedDict()
         self._by_name: dict[str, list[str]] = {}
+        self._by_command: OrderedDict[str, str] = OrderedDict()
         self._ends: list[tuple[datetime, str]] = []
-        self._listeners: list[Callable[[str, Known], None]] = []
+        self.listeners: list[Callable[[str, Known], None]] = []
+        """Told of each session that certainly belongs to a command, by whichever replica: `(session reference, call)`."""
         self._changed = anyio.Event()
         self.caught_up = anyio.Event()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def listen(self, listener: Callable[[str, Known], None]) -> None:
-        """Be told of each session that is bound to a command, by whichever replica: `(session reference, call)`."""
-        self._listeners.append(listener)
-
     def session(self, reference: str) -> Known | None:
         """The call of a session, where it is known."""
-        return self._alive(f"{reference}#session")
+        return self._alive(session_key(reference))
 
     async def wait_for_session(self, reference: str) -> Known:
         """The call of a session, as soon as it is known. The caller brings the deadline."""
@@ -105,7 +103,11 @@ class Index:
             Unavailable: not acknowledged in time.
         """
         for name in names:
-            await self._write(f"{connection}/{name}#{known.call_id}", known)
+            await self._write(name_key(connection, name, str(known.call_id)), known)
+
+    def heard_of(self, command_id: str) -> str | None:
+        """The session that certainly belongs to this command, if a webhook has named one."""
+        return self._by_command.get(command_id)
 
     async def bind(self, reference: str, known: Known, *, matched: str | None = None) -> None:
         """Write whose session this is; the name it was matched by is used up.
@@ -113,17 +115,18 @@ class Index:
         Raises:
             Unavailable: not acknowledged in time.
         """
-        await self._write(f"{reference}#session", known)
+        await self._write(session_key(reference), known)
         if matched is not None:
             await self._write(matched, None)
 
-    async def forget(self, reference: str) -> None:
-        """The session is over.
+    async def forget(self, *keys: str) -> None:
+        """Take entries back: a session that is over (`session_key`), a name that will not be used (`name_key`).
 
         Raises:
             Unavailable: not acknowledged in time.
         """
-        await self._write(f"{reference}#session", None)
+        for key in keys:
+            await self._write(key, None)
 
     async def run(self, tail: TailReader) -> None:
         """Follow the topic. `caught_up` is set when what stood there at the start has been read."""
@@ -167,19 +170,27 @@ class Index:
         if known is None:
             if before is not None and mark != "session":
                 self._unname(name, key)
-            return
+            return  # `_by_command` outlives the session: it is evidence
         self._entries[key] = known
         heapq.heappush(self._ends, (known.until, key))
         if mark == "session":
-            self._changed.set()
-            self._changed = anyio.Event()
-            if known.command_id is not None and before != known:
-                for listener in self._listeners:
-                    listener(name, known)
+            self._put_session(name, known, is_news=before != known)
         elif before is None:
             self._by_name.setdefault(name, []).append(key)
         while len(self._entries) > self._settings.max_entries:
             self._drop_oldest()
+
+    def _put_session(self, reference: str, known: Known, *, is_news: bool) -> None:
+        """Wake who waits for the session, and tell who may have waited for its command."""
+        self._changed.set()
+        self._changed = anyio.Event()
+        if known.command_id is None or not known.certain or not is_news:
+            return
+        self._by_command[known.command_id] = reference
+        if len(self._by_command) > self._settings.max_entries:
+            self._by_command.popitem(last=False)
+        for listener in self.listeners:
+            listener(reference, known)
 
     def _unname(self, name: str, key: str) -> None:
         keys = self._by_name.get(name, [])
@@ -211,3 +222,13 @@ class Index:
 def lifetime(at: datetime, seconds: float) -> datetime:
     """When an entry written now is past its time."""
     return at + timedelta(seconds=seconds)
+
+
+def session_key(reference: str) -> str:
+    """The entry of a session."""
+    return f"{reference}#session"
+
+
+def name_key(connection: str, name: str, call_id: str) -> str:
+    """The entry of a name that one call may go by."""
+    return f"{connection}/{name}#{call_id}"

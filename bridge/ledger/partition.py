@@ -7,21 +7,22 @@ nothing is reported after the lane was succeeded. What to write, and when, is le
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Literal, TypeAlias
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 
 from bridge.bus.protocol import PartitionReader, Position, Producer, TopicPartition
 from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger import records
-from bridge.ledger.records import Fence, Record, Sending
+from bridge.ledger.records import Fence, Record, Sending, Settled
 from bridge.ledger.transitions import LedgerState
 from bridge.model.errors import Broken, Unavailable
+from bridge.runtime.crashpoints import reached
+
+_RECALLS = 3
 
 Claimed: TypeAlias = Literal["counted", "contested"]
 
@@ -38,8 +39,16 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     max_batch_records: int = 256
     max_waiting_writes: int = 4096
+    max_recent_results: int = 2000
+    """Results kept in memory for duplicates that come soon; older ones are read again."""
     retry_seconds: float = 0.25
     """Pause before records without an acknowledgement are written again."""
+
+
+class Tombstone(NamedTuple):
+    """Erases what stands under a key."""
+
+    key: bytes
 
 
 class _Write:
@@ -47,10 +56,10 @@ class _Write:
 
     __slots__ = ("claim", "done", "key", "offset", "record", "value")
 
-    def __init__(self, key: bytes, record: Record | None) -> None:
-        self.key = key
-        self.record = record
-        self.value = None if record is None else records.encode(record)
+    def __init__(self, item: Record | Tombstone) -> None:
+        self.record = None if isinstance(item, Tombstone) else item
+        self.key = item.key if isinstance(item, Tombstone) else records.key_of(item)
+        self.value = None if self.record is None else records.encode(self.record)
         self.done = anyio.Event()
         self.offset: int | None = None
         self.claim: Claimed | None = None
@@ -71,20 +80,17 @@ class LedgerPartition:
         self.partition = partition
         self.state = LedgerState(owner)
         self.ended: str | None = None
+        self._fence = Fence(owner, 0)
         self._producer = producer
         self._reader = reader
         self._settings = settings
         self._waiting: deque[_Write] = deque()
         self._work = anyio.Event()
-        self._on_foreign: Callable[[frozenset[str]], None] = lambda _: None
-        self._on_gap: Callable[[int], None] = lambda _: None
-
-    def observe(
-        self, *, on_foreign: Callable[[frozenset[str]], None] | None = None, on_gap: Callable[[int], None] | None = None
-    ) -> None:
-        """Be told of command ids about which somebody else wrote something, and of the length of gaps."""
-        self._on_foreign = on_foreign or self._on_foreign
-        self._on_gap = on_gap or self._on_gap
+        self._recent: OrderedDict[str, Settled] = OrderedDict()
+        self.on_foreign: Callable[[frozenset[str]], None] = lambda _: None
+        """Told of command ids about which somebody else wrote something."""
+        self.on_gap: Callable[[int], None] = lambda _: None
+        """Told of the length of each gap."""
 
     async def open(self, *, at_ms: int) -> None:
         """Write the fence, then read everything up to it. After this the state is complete.
@@ -93,34 +99,27 @@ class LedgerPartition:
             Unavailable: Kafka does not take the fence or does not give the records in time.
             Ended: a later fence was read already.
         """
-        fence = Fence(self.state.owner, at_ms)
+        self._fence = fence = Fence(self.state.owner, at_ms)
+        reached("before_fence")
         position = await self._producer.publish(
             self.partition.topic,
             key=records.key_of(fence),
             value=records.encode(fence),
             partition=self.partition.partition,
         )
+        reached("after_fence")
         async for batch in self._reader.read(self.partition, start=0, end=position.offset):
             for record in batch:
                 self._fold(record)
         self.state.fold(fence, position.offset)
 
-    async def write(self, *items: Record) -> None:
-        """Append records; returns when all are acknowledged and folded.
+    async def write(self, *items: Record | Tombstone) -> None:
+        """Append records, in order; returns when all are acknowledged and folded.
 
         Raises:
             Ended: the lane was succeeded. The records may be in the log nevertheless.
         """
-        writes = [_Write(records.key_of(item), item) for item in items]
-        await self._commit(writes)
-
-    async def erase(self, keys: Sequence[bytes]) -> None:
-        """Append tombstones, in order.
-
-        Raises:
-            Ended: as for `write`.
-        """
-        await self._commit([_Write(key, None) for key in keys])
+        await self._commit([_Write(item) for item in items])
 
     async def claim(self, sending: Sending) -> Claimed:
         """Append a claim. `counted` is the permission to dial, once. `contested`: somebody else claimed the id too.
@@ -128,11 +127,54 @@ class LedgerPartition:
         Raises:
             Ended: the lane was succeeded, or cannot prove that it was not.
         """
-        write = _Write(records.key_of(sending), sending)
+        write = _Write(sending)
         await self._commit([write])
         if write.claim is None:
             raise Broken(f"claim at offset {write.offset} was acknowledged but not judged")
         return write.claim
+
+    async def probe(self) -> None:
+        """See what others may have written: the own fence once more, and with it whatever stands in front of it.
+
+        Raises:
+            Ended: as for `write`.
+        """
+        await self._commit([_Write(self._fence)])
+
+    async def testify(self, record: Settled) -> None:
+        """Append what a dial came to although the lane may be no more: evidence for whoever owns the partition now.
+
+        Raises:
+            Unavailable: not acknowledged in time; it may be in the log nevertheless.
+        """
+        await self._producer.publish(
+            self.partition.topic,
+            key=records.key_of(record),
+            value=records.encode(record),
+            partition=self.partition.partition,
+        )
+
+    async def recall(self, command_id: str) -> Settled:
+        """The stored end of a finished command.
+
+        Raises:
+            Ended: the lane was succeeded meanwhile.
+            Broken: the log does not hold what the lane knows to be there.
+        """
+        for _ in range(_RECALLS):
+            recent = self._recent.get(command_id)
+            if recent is not None:
+                return recent
+            entry = self.state.entry(command_id)
+            if entry is None or entry.archived is None:
+                break
+            offset = entry.archived.offset
+            for record in await self._read_patiently(offset, offset + 1):
+                found = self._decode(record, record.value or b"null")
+                if isinstance(found, Settled) and found.command_id == command_id:
+                    return found
+            await self.probe()  # a later copy has made compaction take this one: find out where it stands
+        raise Broken(f"{self.partition}: the stored result of a finished command is not in the log")
 
     async def run(self) -> None:
         """The group commit. Runs until cancelled or until the lane has ended; one such task a partition."""
@@ -195,8 +237,15 @@ class LedgerPartition:
             self._erase(write.key, offset)
         else:
             self.state.fold(write.record, offset)
+            self._remember(write.record)
         write.offset = offset
         write.done.set()
+
+    def _remember(self, record: Record) -> None:
+        if isinstance(record, Settled) and record.result is not None:
+            self._recent[record.command_id] = record
+            if len(self._recent) > self._settings.max_recent_results:
+                self._recent.popitem(last=False)
 
     async def _fold_gap(self, start: int, end: int) -> frozenset[str]:
         """Read what stands in `[start, end)`, judge it and fold it in.
@@ -204,7 +253,7 @@ class LedgerPartition:
         Raises:
             Ended: a foreign fence, or an offset of which nothing is left.
         """
-        self._on_gap(end - start)
+        self.on_gap(end - start)
         expected = start
         foreign: set[str] = set()
         for record in await self._read_patiently(start, end):
@@ -216,7 +265,7 @@ class LedgerPartition:
         if expected != end:
             raise Ended(f"offset {expected} in front of an own record has been compacted away")
         if foreign:
-            self._on_foreign(frozenset(foreign))
+            self.on_foreign(frozenset(foreign))
         return frozenset(foreign)
 
     async def _read_patiently(self, start: int, end: int) -> list[BusRecord]:
@@ -264,13 +313,3 @@ class LedgerPartition:
             self.ended = reason
         while self._waiting:
             self._waiting.popleft().done.set()
-
-
-@asynccontextmanager
-async def writing(ledger: LedgerPartition, tasks: TaskGroup) -> AsyncIterator[LedgerPartition]:
-    """Run the group commit in `tasks` for the length of the block."""
-    tasks.start_soon(ledger.run, name=f"ledger-{ledger.partition.partition}")
-    try:
-        yield ledger
-    finally:
-        ledger.close("the lane was closed")

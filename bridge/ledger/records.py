@@ -42,7 +42,8 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="settled", omit_defaults=True):
     """Knowledge of what an attempt came to. With a `result` the command is finished; without, it may be tried again.
 
-    Attempt 0 is a command that ended before any claim: refused, expired, cancelled.
+    Attempt 0 is a command that ended before any claim: refused, expired, cancelled. `published` is written only where
+    nothing else would lead to a second publication: for the settlement of an unknown.
     """
 
     command_id: str
@@ -53,6 +54,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     key: bytes | None
     outcome: Outcome | None = None
     result: Result | None = None
+    published: bool = False
     trace: tuple[tuple[str, bytes], ...] = ()
 
 

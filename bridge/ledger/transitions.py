@@ -46,9 +46,13 @@ from bridge.ledger.records import (
     Sending,
     Settled,
     Unsure,
+    key_of,
 )
+from bridge.model.results import CallCancelled
 
 S = TypeVar("S", Sending, Unsure)
+
+_RECENT_CLAIMS = 200
 
 
 class State(Enum):
@@ -62,33 +66,49 @@ class State(Enum):
     FINISHED = "finished"
 
 
-class Entry:
-    """All that is known of one command id. Changed by `LedgerState.fold` only."""
+class Archived(msgspec.Struct, frozen=True, gc=False):
+    """What stays in memory of a finished command: where its result stands in the log, and what tells a copy apart."""
 
-    __slots__ = ("deferred", "sending", "settled", "unsure")
+    attempt: int
+    digest: bytes
+    at_ms: int
+    offset: int
+    cancelled: bool = False
+
+
+class Entry:
+    """All that is known of one command id. Changed by `LedgerState` only."""
+
+    __slots__ = ("archived", "deferred", "sending", "settled", "settled_offset", "unsure")
 
     def __init__(self) -> None:
         self.sending: Sending | None = None
         self.settled: Settled | None = None
         self.unsure: Unsure | None = None
         self.deferred: Deferred | None = None
+        self.settled_offset = -1
+        self.archived: Archived | None = None
 
     @property
     def attempt(self) -> int:
         """The highest attempt that any record names; 0 before the first."""
-        return max(
-            (record.attempt for record in (self.sending, self.settled, self.unsure) if record is not None), default=0
-        )
+        known = (self.sending, self.settled, self.unsure, self.archived)
+        return max((record.attempt for record in known if record is not None), default=0)
 
     @property
-    def digest(self) -> bytes | None:
-        """The digest of the body under which the id is known."""
-        return next((record.digest for record in self.records()), None)
+    def digest(self) -> bytes:
+        """The digest of the body under which the id is known; empty where it is not (cancelled before it came)."""
+        return next((record.digest for record in self.records()), b"")
+
+    @property
+    def last_ms(self) -> int:
+        """When the newest record was written."""
+        return max((record.at_ms for record in self.records()), default=0)
 
     @property
     def state(self) -> State:
         """See the table at the head of this file."""
-        if self.settled is not None and self.settled.result is not None:
+        if self.archived is not None or (self.settled is not None and self.settled.result is not None):
             return State.FINISHED
         if self.unsure is not None:
             return State.UNKNOWN
@@ -96,9 +116,10 @@ class Entry:
             return State.UNSETTLED
         return State.DEFERRED if self.deferred is not None else State.FREE
 
-    def records(self) -> Iterable[CommandRecord]:
+    def records(self) -> Iterable[CommandRecord | Archived]:
         """What is remembered, each kind once."""
-        return (record for record in (self.sending, self.settled, self.unsure, self.deferred) if record is not None)
+        known = (self.sending, self.settled, self.unsure, self.deferred, self.archived)
+        return (record for record in known if record is not None)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -118,7 +139,9 @@ class LedgerState:
         self.epoch = -1
         self.next_offset = 0
         self.entries: dict[str, Entry] = {}
-        self.old_fences: list[str] = []
+        self.recent_claims: dict[str, list[float]] = {}
+        """When each connection was claimed for last, in wall-clock seconds: what a new owner's pace goes on from."""
+        self._old_fences: list[Fence] = []
 
     def entry(self, command_id: str) -> Entry | None:
         """What is known of the id, if anything."""
@@ -130,22 +153,36 @@ class LedgerState:
             case Fence(owner=self.owner):
                 self.epoch = offset if self.epoch < 0 else self.epoch
             case Fence():
-                self.old_fences.append(record.owner)
+                self._old_fences.append(record)
             case _:
-                _merge(self.entries.setdefault(record.command_id, Entry()), record)
+                self._fold_command(record, offset)
         self.next_offset = max(self.next_offset, offset + 1)
 
     def erase(self, key: KeyParts, offset: int) -> None:
         """Take in a tombstone."""
-        if key.command_id is None:
-            self.next_offset = max(self.next_offset, offset + 1)
-            return
-        entry = self.entries.get(key.command_id)
-        if entry is not None:
-            _erase(entry, key)
-            if not any(True for _ in entry.records()):
-                del self.entries[key.command_id]
         self.next_offset = max(self.next_offset, offset + 1)
+        entry = None if key.command_id is None else self.entries.get(key.command_id)
+        if key.command_id is None or entry is None:
+            return
+        _erase(entry, key)
+        _archive(entry)
+        if not any(True for _ in entry.records()):
+            del self.entries[key.command_id]
+
+    def _fold_command(self, record: CommandRecord, offset: int) -> None:
+        entry = self.entries.get(record.command_id)
+        if entry is None:
+            entry = self.entries[record.command_id] = Entry()
+        if isinstance(record, Sending):
+            times = self.recent_claims.setdefault(record.connection, [])
+            times.append(record.at_ms / 1000)
+            del times[:-_RECENT_CLAIMS]
+        if entry.archived is None:
+            _merge(entry, record, offset)
+            _archive(entry)
+        elif isinstance(record, Settled) and record.attempt == entry.archived.attempt:
+            # A copy: compaction will leave only this one.
+            entry.archived = msgspec.structs.replace(entry.archived, offset=offset)
 
     def judge(self, record: Record, offset: int) -> Verdict:
         """What a record in a gap means, before it is folded."""
@@ -165,12 +202,23 @@ class LedgerState:
             if entry.sending is not None and entry.state is State.UNSETTLED
         ]
 
+    def unsettled_of(self, command_ids: Iterable[str]) -> list[Sending]:
+        """Those of `unsettled` that belong to these commands."""
+        entries = (self.entries.get(command_id) for command_id in command_ids)
+        return [each.sending for each in entries if each and each.sending and each.state is State.UNSETTLED]
+
+    def take_old_fences(self, before_ms: int) -> list[bytes]:
+        """Keys of former owners' fences from before that time; each is given once."""
+        old = [fence for fence in self._old_fences if fence.at_ms < before_ms]
+        self._old_fences = [fence for fence in self._old_fences if fence.at_ms >= before_ms]
+        return [key_of(fence) for fence in old]
+
     def deferred(self) -> list[Deferred]:
         """Commands that wait for their time (or whose end is not published yet)."""
         return [entry.deferred for entry in self.entries.values() if entry.deferred is not None]
 
 
-def _merge(entry: Entry, record: CommandRecord) -> None:
+def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
     """Keep the record that knows more. Order and copies do not matter."""
     match record:
         case Sending():
@@ -182,6 +230,22 @@ def _merge(entry: Entry, record: CommandRecord) -> None:
                 entry.deferred = record
         case Settled():
             entry.settled = _better(entry.settled, record)
+            entry.settled_offset = offset if entry.settled is record else entry.settled_offset
+
+
+def _archive(entry: Entry) -> None:
+    """Once nothing is left to do for a finished command, memory keeps where its result stands; the log has the rest."""
+    settled = entry.settled
+    if settled is None or settled.result is None or entry.deferred is not None or entry.unsure is not None:
+        return
+    entry.archived = Archived(
+        settled.attempt,
+        settled.digest,
+        settled.at_ms,
+        entry.settled_offset,
+        isinstance(settled.result, CallCancelled),
+    )
+    entry.settled = entry.sending = None
 
 
 def _later(known: S | None, record: S) -> S:
@@ -189,12 +253,13 @@ def _later(known: S | None, record: S) -> S:
 
 
 def _better(known: Settled | None, record: Settled) -> Settled:
-    """A result beats none; among equals the later attempt."""
-    if known is None:
-        return record
-    if (known.result is None) != (record.result is None):
-        return record if known.result is None else known
-    return record if record.attempt > known.attempt else known
+    """A result beats none, a published settlement beats one that is not; among equals the later attempt."""
+    return record if known is None or _weight(record) >= _weight(known) else known
+
+
+def _weight(settled: Settled) -> tuple[bool, bool, bool, int]:
+    settles_unknown = getattr(settled.result, "settles_unknown", False)
+    return settled.result is not None, settled.published, settles_unknown, settled.attempt
 
 
 def _erase(entry: Entry, key: KeyParts) -> None:
@@ -205,7 +270,10 @@ def _erase(entry: Entry, key: KeyParts) -> None:
             entry.sending = None
         case "unsure" if entry.unsure is not None and entry.unsure.attempt == key.attempt:
             entry.unsure = None
-        case "settled" if entry.settled is not None and entry.settled.attempt == key.attempt:
-            entry.settled = None
+        case "settled":
+            if entry.settled is not None and entry.settled.attempt == key.attempt:
+                entry.settled = None
+            if entry.archived is not None and entry.archived.attempt == key.attempt:
+                entry.archived = None
         case _:
             pass

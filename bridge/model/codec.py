@@ -105,19 +105,19 @@ def decode_actions(envelope: Envelope) -> Actions:
 
 def cloudevents_headers(
     *,
-    id: str,
+    event_id: str,
     source: str,
-    type: str,
+    event_type: str,
     time: datetime,
     subject: str,
-    trace: Headers = (),  # noqa: A002 -- their names
+    trace: Headers = (),
 ) -> list[tuple[str, bytes]]:
     """The headers of a record in binary mode."""
     return [
         ("ce_specversion", _SPEC_VERSION),
-        ("ce_id", id.encode()),
+        ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
-        ("ce_type", type.encode()),
+        ("ce_type", event_type.encode()),
         ("ce_time", rfc3339(time).encode()),
         ("ce_subject", subject.encode()),
         ("content-type", JSON),

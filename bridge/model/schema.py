@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias, Union, get_args
+from typing import TypeAlias, Union, get_args
 
 import msgspec
 
@@ -17,8 +17,9 @@ from bridge.model.actions import Action, ActionResult, Actions
 from bridge.model.commands import CancelCall, PlaceCall
 from bridge.model.events import Event
 from bridge.model.results import Result
+from bridge.model.words import JsonObject
 
-Schema: TypeAlias = dict[str, Any]
+Schema: TypeAlias = JsonObject
 ActionOptions: TypeAlias = Mapping[str, Mapping[str, type]]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,15 +27,17 @@ _DEFS = "#/$defs/"
 _NO_OPTIONS: Schema = {"type": "object", "maxProperties": 0}
 
 
-def _with_any_raw(event: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The same struct with any value for `raw`: msgspec cannot describe a default of type Raw."""
+def _with_plain_raw(event: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same struct with another default for `raw`: msgspec cannot describe one of type Raw."""
     config = event.__struct_config__
-    fields = [
-        ("raw", Any, None)
-        if field.name == "raw"
-        else (field.name, field.type, msgspec.field(default=field.default, default_factory=field.default_factory))
-        for field in msgspec.structs.fields(event)
-    ]
+    fields: list[tuple[str, object] | tuple[str, object, object]] = []
+    for field in msgspec.structs.fields(event):
+        if field.name == "raw":
+            fields.append(("raw", msgspec.Raw, None))
+        elif field.required:
+            fields.append((field.name, field.type))
+        else:
+            fields.append((field.name, field.type, field.default))
     return msgspec.defstruct(
         event.__name__,
         fields,
@@ -45,7 +48,7 @@ def _with_any_raw(event: type[msgspec.Struct]) -> type[msgspec.Struct]:
     )
 
 
-_EVENTS = Union[*map(_with_any_raw, get_args(Event))]  # type: ignore[valid-type]  # made at run time
+_EVENTS = Union[*map(_with_plain_raw, get_args(Event))]  # type: ignore[valid-type]  # made at run time
 
 # Name of the message as the topics call it: what it is, and the structs it may be.
 _MESSAGES: Mapping[str, tuple[str, tuple[object, ...]]] = {

@@ -37,7 +37,7 @@ for _name in ("httpx2", "httpcore2"):  # on DEBUG they would print headers, and 
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 _LONGEST_RETRY_AFTER_SECONDS = 24 * 60 * 60
-_SECONDS = re.compile(r"\d{1,9}")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -267,11 +267,12 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
         return min(float(text), _LONGEST_RETRY_AFTER_SECONDS)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        if moment.tzinfo is None:  # how `-0000` is read
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:  # how `-0000` is read
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), _LONGEST_RETRY_AFTER_SECONDS)
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
 
 
 def _parse_base(base_url: str) -> httpx2.URL:

@@ -18,6 +18,7 @@ from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
 from bridge.model.events import Event
 from bridge.model.outcome import Outcome, Refused
+from bridge.providers.settings import AccountLimits
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -97,6 +98,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def limits(self) -> AccountLimits:
+        """What the provider grants this account."""
+        ...
+
+    @property
     def session_ttl_seconds(self) -> float:
         """When a session of which no end is heard is forgotten."""
         ...
@@ -130,6 +136,15 @@ class Provider(Protocol):
 
     def acknowledge(self, heard: Heard) -> Answer:
         """The answer to an event that asks for nothing."""
+        ...
+
+
+@runtime_checkable
+class CanFind(Protocol):
+    """The provider can be asked what became of a call, by our reference."""
+
+    async def find(self, call_id: str, *, since: datetime) -> Outcome:
+        """What is known of the call. `Unknown` where nothing is found: that is no proof that nothing was dialled."""
         ...
 
 

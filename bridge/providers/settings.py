@@ -45,3 +45,12 @@ class ReplySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     deadline_seconds: SecondsOrZero
     fallback: list[Action] = []
     events: dict[str, EventReply] = {}
+
+
+class AccountLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the provider grants the account, held over all replicas. Each is divided over the commands' partitions."""
+
+    calls_per_second: Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None = None
+    """Dials in any rolling second."""
+    calls_in_flight: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
+    """Dials that wait for the provider's answer at once. Not fewer than the commands topic has partitions."""

@@ -29,3 +29,8 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds of the same clock as the event loop's."""
         return time.monotonic()
+
+
+def epoch_ms(clock: Clock) -> int:
+    """Wall time in milliseconds since 1970, as records carry it."""
+    return int(clock.now().timestamp() * 1000)

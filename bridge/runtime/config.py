@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from bridge.model.errors import Misconfigured
 from bridge.model.validation import convert_toml, names_a_secret
+from bridge.model.words import JsonObject
 from bridge.runtime.settings import (
     Actions,
     Commands,
@@ -36,8 +36,8 @@ _MASK = "***"
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Each part gets its own struct, never this."""
 
-    kafka: dict[str, Any] = {}
-    connections: dict[str, dict[str, Any]] = {}
+    kafka: JsonObject = {}
+    connections: dict[str, JsonObject] = {}
     topics: Topics = Topics()
     commands: Commands = Commands()
     events: Events = Events()
@@ -49,7 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     process: Process = Process()
 
     def __post_init__(self) -> None:
-        drains = (self.ingress.drain_seconds, self.commands.drain_seconds, self.actions.drain_seconds)
+        drains = (self.ingress.drain_seconds, self.commands.drain_seconds)
         if max(drains) > self.process.shutdown_seconds:
             raise ValueError("process.shutdown_seconds of at least the longest drain_seconds")
 

@@ -70,15 +70,19 @@ class Sink:
         self._flush()
 
     def _flush(self) -> None:
-        while self._lines:
-            batch = [self._lines.popleft() for _ in range(min(len(self._lines), 4 * FLUSH_LINES))]
-            if self.dropped_lines > self._reported_lines:
-                self._reported_lines = self.dropped_lines
-                batch.append(b'{"event":"log.lines_dropped","count":%d}' % self.dropped_lines)
+        while batch := self._batch():
             try:
                 _write_all(self._descriptor, b"\n".join(batch) + b"\n")
             except OSError:
                 self.dropped_lines += len(batch)
+                self._reported_lines = self.dropped_lines  # there is nobody to tell
+
+    def _batch(self) -> list[bytes]:
+        batch = [self._lines.popleft() for _ in range(min(len(self._lines), 4 * FLUSH_LINES))]
+        if self.dropped_lines > self._reported_lines:
+            self._reported_lines = self.dropped_lines
+            batch.append(b'{"event":"log.lines_dropped","count":%d}' % self._reported_lines)
+        return batch
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -14,14 +14,15 @@ import msgspec
 from bridge.runtime.health import Health
 from bridge.runtime.metrics import CONTENT_TYPE, Metrics
 
-_App: TypeAlias = Callable[
-    [Mapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
-]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+App: TypeAlias = Callable[[Mapping[str, object], object, Send], Awaitable[None]]
+"""What `bridge.ingress.asgi` calls the same; it stands above us."""
+
 _JSON = b"application/json"
 _TEXT = b"text/plain; charset=utf-8"
 
 
-def management_app(health: Health, metrics: Metrics) -> _App:
+def management_app(health: Health, metrics: Metrics) -> App:
     """The application over these two."""
     pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
         "/livez": lambda: _live(health),
@@ -29,12 +30,10 @@ def management_app(health: Health, metrics: Metrics) -> _App:
         "/metrics": lambda: (200, CONTENT_TYPE.encode(), _measured(health, metrics)),
     }
 
-    async def app(
-        scope: Mapping[str, Any], _receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def app(scope: Mapping[str, object], _receive: object, send: Send) -> None:
         if scope["type"] != "http":
             return
-        page = pages.get(scope["path"])
+        page = pages.get(str(scope["path"]))
         status, content_type, body = page() if page else (404, _TEXT, b"/livez, /readyz or /metrics\n")
         headers = [
             (b"content-type", content_type),

@@ -25,7 +25,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 NO_CONNECTION = "unknown"
 """The label of a webhook whose path names no connection of the configuration."""
 
-CommandDecision: TypeAlias = Literal["dial", "finish", "publish", "postpone", "doubt", "nothing"]
+CommandDecision: TypeAlias = Literal["dial", "finish", "publish", "repeat", "postpone", "doubt", "nothing"]
 DeadLetterSource: TypeAlias = Literal["commands", "events", "actions", "webhooks"]
 AnsweredWith: TypeAlias = Literal[
     "action", "fallback", "parked", "superseded", "acknowledgement", "full", "draining", "caller_gone"

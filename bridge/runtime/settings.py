@@ -101,7 +101,9 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     group_id: Name = "callbridge-commands"
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
-    max_in_flight_per_partition: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    """Dials of one connection at once, in one replica; of several connections none waits for another."""
+    max_backlog: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256
+    """Commands of one partition that are being worked on; at more it is paused."""
     max_poll_records: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
     poll_seconds: Seconds = 1.0
     max_record_bytes: Bytes = 256 * 1024
@@ -109,13 +111,14 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Dials of one command; all but the last provably did not leave."""
     first_backoff_seconds: Seconds = 1.0
     longest_backoff_seconds: Seconds = 60.0
-    longest_deferral_seconds: LongSeconds = 30 * DAY_SECONDS
-    """How far ahead `not_before` may lie."""
+    inline_delay_seconds: Seconds = 2.0
+    """What must wait longer than this, waits in the ledger."""
     evidence_seconds: LongSeconds = 60.0
     """How long an unknown outcome waits for a webhook or a look-up before `call.unknown` is published."""
     deduplication_window_seconds: LongSeconds = 7 * DAY_SECONDS
     commit_interval_seconds: Seconds = 1.0
     drain_seconds: SecondsOrZero = 15.0
+    """How long dials may go on when partitions go elsewhere, or at the end. Below kafka.rebalance_timeout_seconds."""
     max_poison_in_a_row: CountOrZero = 100
     """So many unreadable records one after the other are a bad deploy, not bad data: the daemon stops. 0: never."""
 
@@ -125,8 +128,6 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     host: Host = "0.0.0.0"  # noqa: S104  # webhooks come from outside the container
     port: Port = 8080
-    public_base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s?#]+$")] | None = None
-    """How providers reach us, for those that are told where to send webhooks with each call."""
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 32 * 1024
@@ -161,21 +162,13 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_record_bytes: Bytes = 256 * 1024
     result_after_seconds: Seconds = 15.0
     """How long the keeper waits for another replica's word on an action before it takes it to be left over."""
-    park_seconds: LongSeconds = 300.0
-    """How long a late or unasked action waits for the session's next question before it expires."""
-    longest_session_seconds: LongSeconds = 4 * 3600.0
-    """After so long without a word a call is looked up, and then ended with reason `unknown`."""
-    max_sessions: Count = 200_000
-    max_parked_per_session: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     commit_interval_seconds: Seconds = 1.0
-    drain_seconds: SecondsOrZero = 5.0
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is who, in the memory of every replica."""
 
     max_entries: Count = 1_000_000
-    keep_seconds: LongSeconds = 7 * DAY_SECONDS
     load_seconds: LongSeconds = 120.0
     """How long reading the index may take at the start."""
 

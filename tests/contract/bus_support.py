@@ -84,13 +84,18 @@ class Member:
         self.assigned = anyio.Event()
         self._journal.append((self.name, "revoked"))
 
+    async def forget(self, partitions: frozenset[TopicPartition]) -> None:
+        """Give back without a commit."""
+        assert partitions == self.held
+        self.held = frozenset()
+
     async def poll(self) -> Sequence[Record]:
         """One poll; what it gives must be of partitions that are held."""
         assert self._consumer is not None
         records = await self._consumer.poll(max_records=100, timeout_seconds=POLL_SECONDS)
         for record in records:
             partition = TopicPartition(record.topic, record.partition)
-            assert partition in self.held
+            assert partition in self.held, "a record of a partition that is not held"
             self._next[partition] = record.offset + 1
             self.seen.append(record)
         return records

@@ -360,7 +360,7 @@ def test_no_apache_kafka_outlives_a_killed_python(kafka: ApacheKafka, tmp_path: 
 
 
 def kill_the_owner_of(module: str, name: str, directory: Path) -> None:
-    """Start the broker in a Python process, kill that, and wait until the broker is gone."""
+    """Start the broker in a Python process, kill that, and wait until the broker and its files are gone."""
     program = f"from {module} import {name} as B\nwith B() as broker: print(broker.bootstrap, flush=True); input()"
     environment = {**os.environ, "TMPDIR": str(directory)}
     command = [sys.executable, "-c", program]
@@ -370,7 +370,7 @@ def kill_the_owner_of(module: str, name: str, directory: Path) -> None:
         assert live_brokers((host, int(port))) == 1
         owner.kill()
     deadline = time.monotonic() + SECONDS
-    while live_brokers((host, int(port))):
+    while live_brokers((host, int(port))) or list(directory.iterdir()):
         assert time.monotonic() < deadline
         time.sleep(POLL_SECONDS)
 

@@ -284,7 +284,7 @@ async def test_a_slow_answer_is_late_and_whole() -> None:
             started = time.monotonic()
             writer.write(REQUEST)
             assert (await read_answer(reader)).startswith(b"HTTP/1.1 201 ")
-            assert time.monotonic() - started >= 0.05
+            assert time.monotonic() - started >= 0.045  # the loop's clock is some milliseconds coarse
 
 
 # ---- limits and ends

@@ -142,7 +142,7 @@ class ApacheKafka:
         directory = self._prepared()
         command = _java("-Xmx512m", "kafka.Kafka", "server.properties")
         with (directory / "kafka.log").open("ab") as log:
-            self._process = LeashedProcess(command, log=log, cwd=directory)
+            self._process = LeashedProcess(command, log=log, directory=directory)
         if not answers_in_time(self._process, (LOOPBACK, self._client_port), seconds=START_SECONDS):
             raise KafkaUnavailableError(f"Apache Kafka didn't come up at {self.bootstrap}:\n{self.log_tail()}")
 

@@ -98,9 +98,12 @@ class Connection:
         await internals.stop(client, polite_seconds=self.settings.stop_timeout_seconds)
 
     async def _start(self, client: Client) -> Client:
+        """A start that is cancelled half-way forgets its first connection, so it is left to end by itself."""
+        starting = asyncio.ensure_future(client.start())  # type: ignore[attr-defined]
         try:
-            await client.start()  # type: ignore[attr-defined]
+            await asyncio.shield(starting)
         except BaseException:
+            await internals.finish(starting, seconds=self.settings.stop_timeout_seconds)
             await self.stop(client)
             raise
         return client

@@ -8,6 +8,7 @@ below the rebalance time-out, is left to the flows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -109,6 +110,7 @@ class KafkaGroupConsumer:
     def __init__(self, consumer: AIOKafkaConsumer, connection: Connection, listener: _Listener) -> None:
         self._consumer = consumer
         self._commit_timeout_seconds = connection.settings.commit_timeout_seconds
+        self._leave_timeout_seconds = connection.settings.rebalance_timeout_seconds
         self._listener = listener
         self._last_answer = time.monotonic()
 
@@ -123,7 +125,7 @@ class KafkaGroupConsumer:
                     return await self._poll(max_records, deadline)
         except TimeoutError:
             self._raise_hook_error()
-            return ()
+            return []
         except (KafkaError, OSError) as error:
             if internals.coordination_died(self._consumer):
                 raise Broken(f"the task that keeps us in the group has ended: {describe(error)}") from error
@@ -157,8 +159,10 @@ class KafkaGroupConsumer:
         return time.monotonic() - self._last_answer
 
     async def leave(self) -> None:
-        """Give everything back by hand; an error of the hook is raised."""
-        await self._listener.leave()
+        """Give everything back by hand; an error of the hook is raised. It has as long as in a rebalance."""
+        with unavailable("leave: on_revoked"):
+            async with asyncio.timeout(self._leave_timeout_seconds):
+                await self._listener.leave()
         self._raise_hook_error()
 
     async def _poll(self, max_records: int, deadline: float) -> Sequence[Record]:
@@ -204,6 +208,7 @@ async def opened(
 ) -> AsyncIterator[KafkaGroupConsumer]:
     """A member for the length of the block. Entering doesn't wait for partitions: `on_assigned` tells of them."""
     consumer = await connection.started(lambda: _make(connection, group_id))
+    internals.retrieve_commit_errors(consumer)
     listener = _Listener(hooks)
     member = KafkaGroupConsumer(consumer, connection, listener)
     try:
@@ -214,7 +219,8 @@ async def opened(
         yield member
         await member.leave()
     except BaseException:
-        await listener.leave()
+        with contextlib.suppress(Unavailable):  # what ended the block says more
+            await member.leave()
         raise
     finally:
         await connection.stop(consumer)

@@ -51,6 +51,13 @@ async def stop(client: object, *, polite_seconds: float) -> None:
         await _end([task, *_tasks(client)])
 
 
+async def finish(task: asyncio.Future[Any], *, seconds: float) -> None:
+    """Let a task end by itself, else end it; also while being cancelled."""
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait({task}, timeout=seconds)
+        await _end([task])
+
+
 async def _polite_stop(client: Any) -> None:
     await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
@@ -164,6 +171,25 @@ def let_joins_wait(consumer: Any, *, seconds: float) -> None:
         return conn
 
     client._get_conn = patient
+
+
+# -- committing -------------------------------------------------------------------------------------------------------
+
+
+def retrieve_commit_errors(consumer: Any) -> None:
+    """Let a commit that was cut off fail in silence.
+
+    aiokafka shields the request; when its caller has gone, nobody looks at the error and the event loop complains.
+    """
+    coordinator = consumer._coordinator
+    commit = coordinator._do_commit_offsets
+
+    def committing(assignment: Any, offsets: Any) -> asyncio.Future[None]:
+        task: asyncio.Future[None] = asyncio.ensure_future(commit(assignment, offsets))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    coordinator._do_commit_offsets = committing
 
 
 # -- polling ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiokafka
+import anyio
 from aiokafka import AIOKafkaConsumer
 
 from bridge.bus.kafka import internals
@@ -34,6 +35,7 @@ class KafkaPartitionReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._consumers: set[AIOKafkaConsumer] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def read(self, partition: TopicPartition, *, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
         """Every record of `[start, end)` that is left."""
@@ -48,9 +50,12 @@ class KafkaPartitionReader:
             await self._close(consumer)
 
     async def close(self) -> None:
-        """End what is still being read."""
+        """End what is still being read, and wait for what is just being closed in a task of somebody else's."""
         while self._consumers:
             await self._close(next(iter(self._consumers)))
+        with anyio.CancelScope(shield=True):
+            while self._stopping:
+                await asyncio.wait(self._stopping)
 
     async def _batches(
         self, consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int
@@ -98,7 +103,11 @@ class KafkaPartitionReader:
     async def _close(self, consumer: AIOKafkaConsumer) -> None:
         if consumer in self._consumers:
             self._consumers.remove(consumer)
-            await self._connection.stop(consumer)
+            task = asyncio.create_task(self._connection.stop(consumer))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+            with anyio.CancelScope(shield=True):
+                await task
 
 
 @asynccontextmanager

@@ -108,9 +108,12 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 yield f'bootstrap_servers: found "{server}"; allowed: host:port such as "kafka-1:9092"'
 
     def _security_problems(self) -> Iterator[str]:
-        yield from self._sasl_problems() if self.uses_sasl else self._unused("sasl_", "oauth_", "SASL_SSL")
+        if self.uses_sasl:
+            yield from self._sasl_problems()
+        else:
+            yield from self._unused(("sasl_", "oauth_"), "SASL_PLAINTEXT or SASL_SSL")
         if not self.uses_tls:
-            yield from self._unused("ssl_", "ssl_", "SSL or SASL_SSL")
+            yield from self._unused(("ssl_",), "SSL or SASL_SSL")
         if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
             yield "ssl_cert_file and ssl_key_file: found one of the two; allowed: both or neither"
 
@@ -126,9 +129,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         elif self.sasl_username is None or self.sasl_password is None or self.oauth_token is not None:
             yield f"sasl_mechanism {self.sasl_mechanism}: allowed: sasl_username and sasl_password, and no oauth_token"
 
-    def _unused(self, prefix: str, other: str, needed: str) -> Iterator[str]:
+    def _unused(self, prefixes: tuple[str, ...], needed: str) -> Iterator[str]:
         for field in msgspec.structs.fields(self):
-            if field.name.startswith((prefix, other)) and getattr(self, field.name) != field.default:
+            if field.name.startswith(prefixes) and getattr(self, field.name) != field.default:
                 yield f"{field.name}: found it with security_protocol {self.security_protocol}; allowed: with {needed}"
 
     def _time_problems(self) -> Iterator[str]:

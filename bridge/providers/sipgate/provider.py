@@ -18,7 +18,17 @@ from bridge.model.errors import Broken, Poison
 from bridge.model.outcome import Outcome, Refused
 from bridge.model.phone import parse_e164
 from bridge.providers.http import HttpClient
-from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
+from bridge.providers.protocol import (
+    Answer,
+    AnswersQuestions,
+    ConnectionContext,
+    Heard,
+    Plan,
+    Provider,
+    Verified,
+    Webhook,
+)
+from bridge.providers.settings import AccountLimits
 from bridge.providers.sipgate import client
 from bridge.providers.sipgate.actions import NOTHING, render
 from bridge.providers.sipgate.replies import Replies
@@ -34,8 +44,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _USER_IN_URL = re.compile(r"//[^/]*@")
 
 
-class Sipgate:
-    """One account and flow. Implements `Provider` and `AnswersQuestions`."""
+class Sipgate(AnswersQuestions):
+    """One account and flow. Implements `Provider` as well."""
 
     def __init__(
         self, settings: SipgateSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
@@ -62,6 +72,11 @@ class Sipgate:
     def match_window_seconds(self) -> float:
         """From the settings: the session begins when somebody answers."""
         return self._settings.match_window_seconds
+
+    @property
+    def limits(self) -> AccountLimits:
+        """From the settings."""
+        return self._settings.limits
 
     @property
     def session_ttl_seconds(self) -> float:

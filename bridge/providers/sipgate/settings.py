@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from bridge.model.errors import Misconfigured
-from bridge.providers.settings import HttpSettings, ReplySettings, SecondsOrZero
+from bridge.providers.settings import AccountLimits, HttpSettings, ReplySettings, SecondsOrZero
 from bridge.runtime.secrets import SecretSource
 
 LONGEST_REPLY_SECONDS = 4.0
@@ -53,6 +53,7 @@ class SipgateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How long after dialling a session with the same callee is taken to be this call: it begins when someone answers."""
     session_ttl_seconds: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 4 * 3600
     """When a session without an end is forgotten: after a successful transfer sipgate says nothing more."""
+    limits: AccountLimits = AccountLimits()
     http: HttpSettings = HttpSettings()
     reply: SipgateReply = SipgateReply()
 

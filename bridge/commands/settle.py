@@ -1,0 +1,267 @@
+"""What an attempt came to, written down and then told: the ledger first, the results topic second.
+
+Promises that a result is in the ledger before it is published, that a command which was published as unknown gets at
+most one settlement after it, and that knowledge of somebody else's is published by the owner. Who found it out, and
+when to give up looking, is left to `dispatch` and `recovery`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from bridge.commands.policy import given_up
+from bridge.commands.results import Results
+from bridge.ledger.partition import LedgerPartition
+from bridge.ledger.records import CommandRecord, Sending, Settled, Unsure
+from bridge.ledger.transitions import Entry, State
+from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
+from bridge.model.results import (
+    CallInitiated,
+    CallRefused,
+    CallUnknown,
+    Result,
+    SettledBy,
+    result_type,
+)
+from bridge.model.words import call_id_of
+from bridge.runtime.clock import Clock, epoch_ms
+from bridge.runtime.crashpoints import reached
+from bridge.runtime.metrics import Metrics
+
+
+class Addressee(msgspec.Struct, frozen=True):
+    """To whom a result goes: the command's record key, and the trace it came with."""
+
+    key: bytes | None
+    trace: tuple[tuple[str, bytes], ...] = ()
+
+
+def addressee(record: CommandRecord) -> Addressee:
+    """The one a ledger record names."""
+    return Addressee(record.key, record.trace)
+
+
+class Settlement:
+    """Writes and publishes for one lane."""
+
+    def __init__(self, ledger: LedgerPartition, results: Results, clock: Clock, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._results = results
+        self._clock = clock
+        self._metrics = metrics
+
+    async def publish(self, result: Result, to: Addressee) -> None:
+        """Tell a result; returns after the acknowledgement."""
+        await self._results.publish(result, key=to.key, trace=to.trace)
+        self._metrics.results.labels(type=result_type(result)).inc()
+        reached("after_publish")
+
+    async def publish_again(self, command_id: str, to: Addressee) -> None:
+        """Tell the stored result of a finished or unknown command once more.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        entry = self._ledger.state.entry(command_id)
+        if entry is None:
+            return
+        if entry.archived is not None:
+            settled = await self._ledger.recall(command_id)
+            if settled.result is not None:
+                await self.publish(settled.result, to)
+        elif entry.settled is not None and entry.settled.result is not None:
+            await self.publish(entry.settled.result, to)
+        elif entry.unsure is not None:
+            await self.publish(entry.unsure.result, to)
+
+    async def finish(self, result: Result, *, digest: bytes, to: Addressee) -> None:
+        """A command ends without a dial, under the attempt it reached.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        await self._ledger.write(
+            Settled(
+                command_id=result.command_id,
+                attempt=result.attempts,
+                epoch=self._ledger.state.epoch,
+                at_ms=epoch_ms(self._clock),
+                digest=digest,
+                key=to.key,
+                result=result,
+                trace=to.trace,
+            )
+        )
+        await self.publish(result, to)
+
+    async def answered(
+        self, sending: Sending, outcome: Accepted | Refused, *, duration_ms: int | None, by: SettledBy
+    ) -> None:
+        """The attempt came to an end that is known, by the provider's answer or by evidence.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        entry = self._ledger.state.entry(sending.command_id)
+        was_unknown = entry is not None and entry.unsure is not None
+        result = result_of(sending, outcome, at=self._clock.now(), duration_ms=duration_ms, by=by)
+        if was_unknown:
+            result = msgspec.structs.replace(result, settles_unknown=True)
+        settled = self._record(sending, outcome, result)
+        await self._ledger.write(settled)
+        reached("after_settle")
+        await self.publish(result, addressee(sending))
+        if was_unknown:
+            await self._ledger.write(msgspec.structs.replace(settled, published=True))
+
+    async def not_sent(self, sending: Sending, outcome: NotSent) -> None:
+        """Write down the proof that nothing was dialled.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        await self._ledger.write(self._record(sending, outcome, None))
+
+    async def unsure(self, sending: Sending, outcome: Unknown, *, duration_ms: int | None = None) -> None:
+        """Say that nobody knows what an attempt came to.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        result = CallUnknown(
+            command_id=sending.command_id,
+            call_id=call_id_of(sending.command_id),
+            connection=sending.connection,
+            provider=sending.provider,
+            attempts=sending.attempt,
+            metadata=sending.metadata,
+            reason=outcome.reason,
+            provider_status=outcome.provider_status,
+            detail=outcome.detail,
+            duration_ms=duration_ms,
+        )
+        await self._ledger.write(
+            Unsure(
+                command_id=sending.command_id,
+                attempt=sending.attempt,
+                epoch=self._ledger.state.epoch,
+                at_ms=epoch_ms(self._clock),
+                digest=sending.digest,
+                key=sending.key,
+                result=result,
+                trace=sending.trace,
+            )
+        )
+        await self.publish(result, addressee(sending))
+
+    async def adopt(self, command_id: str) -> None:
+        """Somebody else wrote what the command came to (a former owner, late): publish it, as the owner.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        entry = self._ledger.state.entry(command_id)
+        if entry is None:
+            return
+        if entry.unsure is not None and entry.settled is not None:
+            await self._adopt_after_unknown(entry, entry.settled)
+        elif entry.state is State.FINISHED:
+            settled = entry.settled or await self._ledger.recall(command_id)
+            await self.publish_again(command_id, addressee(settled))
+        elif entry.state is State.FREE and entry.settled is not None and isinstance(entry.settled.outcome, NotSent):
+            result = self._refused(entry, entry.settled)
+            await self.finish(result, digest=entry.settled.digest, to=addressee(entry.settled))
+
+    async def testify(self, sending: Sending, outcome: Outcome, *, duration_ms: int) -> None:
+        """What came of a dial whose lane is no more, as evidence for the new owner. Publishes nothing.
+
+        Raises:
+            Unavailable: not acknowledged in time.
+        """
+        if isinstance(outcome, Unknown):
+            return
+        result: Result | None = None
+        if not isinstance(outcome, NotSent):
+            result = result_of(sending, outcome, at=self._clock.now(), duration_ms=duration_ms, by="answer")
+        await self._ledger.testify(self._record(sending, outcome, result))
+
+    def _record(self, sending: Sending, outcome: Outcome, result: Result | None) -> Settled:
+        """The ledger's record of it."""
+        return Settled(
+            command_id=sending.command_id,
+            attempt=sending.attempt,
+            epoch=self._ledger.state.epoch,
+            at_ms=epoch_ms(self._clock),
+            digest=sending.digest,
+            key=sending.key,
+            outcome=outcome,
+            result=result,
+            trace=sending.trace,
+        )
+
+    async def _adopt_after_unknown(self, entry: Entry, settled: Settled) -> None:
+        """The one settlement after an unknown, unless it has been published already."""
+        if settled.published:
+            return
+        result = settled.result
+        if result is None:
+            result = self._refused(entry, settled)
+        if isinstance(result, CallInitiated | CallRefused):
+            result = msgspec.structs.replace(result, settles_unknown=True)
+        own = msgspec.structs.replace(
+            settled, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result, published=False
+        )
+        await self._ledger.write(own)
+        await self.publish(result, addressee(own))
+        await self._ledger.write(msgspec.structs.replace(own, published=True))
+
+    def _refused(self, entry: Entry, settled: Settled) -> CallRefused:
+        """A command that provably was not dialled, by somebody who could not try again."""
+        refused = given_up(entry)
+        sending = entry.sending
+        return CallRefused(
+            command_id=settled.command_id,
+            call_id=call_id_of(settled.command_id),
+            connection=None if sending is None else sending.connection,
+            provider=None if sending is None else sending.provider,
+            attempts=settled.attempt,
+            metadata={} if sending is None else sending.metadata,
+            reason=refused.reason,
+            detail=refused.detail,
+        )
+
+
+def result_of(
+    sending: Sending, outcome: Accepted | Refused, *, at: datetime, duration_ms: int | None, by: SettledBy
+) -> CallInitiated | CallRefused:
+    """The result that an outcome is."""
+    match outcome:
+        case Accepted():
+            return CallInitiated(
+                command_id=sending.command_id,
+                call_id=call_id_of(sending.command_id),
+                connection=sending.connection,
+                provider=sending.provider,
+                attempts=sending.attempt,
+                metadata=sending.metadata,
+                provider_call_id=outcome.provider_call_id,
+                accepted_at=at,
+                duration_ms=duration_ms,
+                settled_by=by,
+            )
+        case Refused():
+            return CallRefused(
+                command_id=sending.command_id,
+                call_id=call_id_of(sending.command_id),
+                connection=sending.connection,
+                provider=sending.provider,
+                attempts=sending.attempt,
+                metadata=sending.metadata,
+                reason=outcome.reason,
+                provider_status=outcome.provider_status,
+                detail=outcome.detail,
+                duration_ms=duration_ms,
+                settled_by=by,
+            )

@@ -1,0 +1,75 @@
+"""Let go of what is past the deduplication window: tombstones for old entries, so that memory and log stay bounded.
+
+Promises that a claim's record is erased, and acknowledged as erased, before the record of what it came to, so that no
+reader ever finds a claim without its end; and that fences of former owners leave the log once nobody can need them.
+"""
+
+from __future__ import annotations
+
+import anyio
+import msgspec
+
+from bridge.ledger.partition import Ended, LedgerPartition, Tombstone
+from bridge.ledger.transitions import Entry, State
+from bridge.runtime.clock import Clock
+
+
+class SweepSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long finished commands are remembered, and how much is let go at a time."""
+
+    window_seconds: float = 7 * 86_400.0
+    every_seconds: float = 60.0
+    max_entries: int = 2000
+
+
+class Sweep:
+    """The broom of one lane."""
+
+    def __init__(self, ledger: LedgerPartition, clock: Clock, settings: SweepSettings) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Sweep until cancelled, or until the lane has ended."""
+        try:
+            while True:
+                while await self.once():
+                    await anyio.lowlevel.checkpoint()
+                await anyio.sleep(self._settings.every_seconds)
+        except Ended:
+            return
+
+    async def once(self) -> bool:
+        """Let go of some old entries; True if there may be more.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        before_ms = int((self._clock.now().timestamp() - self._settings.window_seconds) * 1000)
+        old = [
+            (command_id, entry)
+            for command_id, entry in self._ledger.state.entries.items()
+            if entry.last_ms < before_ms and entry.state in {State.FINISHED, State.UNKNOWN}
+        ][: self._settings.max_entries]
+        await self._erase([key for command_id, entry in old for key in _claims(command_id, entry)])
+        await self._erase([key for command_id, entry in old for key in _ends(command_id, entry)])
+        await self._erase(self._ledger.state.take_old_fences(before_ms))
+        return len(old) == self._settings.max_entries
+
+    async def _erase(self, keys: list[bytes]) -> None:
+        if keys:
+            await self._ledger.write(*(Tombstone(key) for key in keys))
+
+
+def _claims(command_id: str, entry: Entry) -> list[bytes]:
+    return [f"{command_id}/sending/{attempt}".encode() for attempt in range(1, entry.attempt + 1)]
+
+
+def _ends(command_id: str, entry: Entry) -> list[bytes]:
+    keys = [f"{command_id}/settled/{attempt}".encode() for attempt in range(entry.attempt + 1)]
+    if entry.unsure is not None:
+        keys.append(f"{command_id}/unsure/{entry.unsure.attempt}".encode())
+    if entry.deferred is not None:
+        keys.append(f"{command_id}/deferred".encode())
+    return keys

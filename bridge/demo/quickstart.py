@@ -1,0 +1,111 @@
+"""The configuration the demo runs on: `config/quickstart.toml` as it is shipped, other ports where its own are taken.
+
+It promises that the file written here differs from the shipped one in ports only. In the package the shipped file is
+package data (in the repository a link to `config/`), so there is one source; running what it describes is `processes`'.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bridge.bus.kafka.settings import KafkaSettings
+from bridge.demo.broker import LOOPBACK, free_ports
+from bridge.model.errors import Misconfigured
+from bridge.model.validation import convert_toml
+from bridge.runtime import config
+from bridge.runtime.secrets import SecretSource
+from bridge.runtime.settings import Topics
+
+FILE = "quickstart.toml"
+CONNECTION = "demo"
+
+
+class QuickStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What the written file says, as far as the demo needs it."""
+
+    file: Path
+    bootstrap: str
+    webhook_url: str
+    management: tuple[str, int]
+    simulator: tuple[str, int]
+    flow_id: str
+    token_name: str
+    """The environment variable that holds the API token."""
+    webhook_secret_name: str
+    topics: Topics
+
+
+class _Demo(msgspec.Struct, frozen=True):
+    """The settings of the connection that its simulator must agree with."""
+
+    base_url: str
+    token: SecretSource
+    flow_id: str
+    webhook_secrets: list[SecretSource]
+
+
+def write(directory: Path) -> QuickStart:
+    """Write the effective configuration into `directory` and read it.
+
+    Raises:
+        Misconfigured: the shipped file is not what the demo expects.
+    """
+    file = directory / FILE
+    shipped = resources.files("bridge.demo").joinpath(FILE).read_text(encoding="utf-8")
+    file.write_text(_with_free_ports(shipped), encoding="utf-8")
+    return _read(file)
+
+
+def _with_free_ports(text: str) -> str:
+    ports = _ports(tomllib.loads(text))
+    for port, other in zip(ports, free_ports(len(ports)), strict=True):
+        places = len(re.findall(rf"\b{port}\b", text))
+        if places != 1:
+            raise Misconfigured(FILE, "(ports)", found=f"{port} in {places} places", allowed="each port in one place")
+        if not _is_free(port):
+            text = re.sub(rf"\b{port}\b", str(other), text)
+    return f"# Written by `callbridge demo` from the shipped {FILE}; ports that were taken are replaced.\n{text}"
+
+
+def _ports(settings: dict[str, Any]) -> list[int]:
+    addresses = [*settings["kafka"]["bootstrap_servers"], settings["connections"][CONNECTION]["base_url"]]
+    ports = [int(address.rpartition(":")[2]) for address in addresses]
+    return [*ports, settings["ingress"]["port"], settings["management"]["port"]]
+
+
+def _is_free(port: int) -> bool:
+    """Whether it could be listened on; a port whose last connection has only just ended can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _read(file: Path) -> QuickStart:
+    settings = config.load(file)
+    kafka = convert_toml(settings.kafka, KafkaSettings, str(file), "kafka")
+    demo = convert_toml(settings.connections[CONNECTION], _Demo, str(file), f"connections.{CONNECTION}")
+    simulator = urlsplit(demo.base_url)
+    ingress = settings.ingress
+    return QuickStart(
+        file=file,
+        bootstrap=kafka.bootstrap_servers[0],
+        webhook_url=f"http://{ingress.host}:{ingress.port}/webhooks/{CONNECTION}",
+        management=(settings.management.host, settings.management.port),
+        simulator=(simulator.hostname or LOOPBACK, simulator.port or 0),
+        flow_id=demo.flow_id,
+        token_name=demo.token.env or "",
+        webhook_secret_name=demo.webhook_secrets[0].env or "",
+        topics=settings.topics,
+    )

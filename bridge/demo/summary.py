@@ -1,0 +1,94 @@
+"""What the demo came to: a few rows of what was seen against what was wanted, and whether they agree.
+
+It promises that the numbers of the provider's side are the simulator's own exact counts, asked for at the end, not
+what the timeline happened to show. Printing when, and what follows from a row that does not agree, is `main`'s part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from bridge.demo.story import Story
+from bridge.model.results import CallInitiated
+
+_WIDE, _NARROW = 44, 12
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table."""
+
+    what: str
+    seen: str
+    wanted: str
+    is_good: bool = True
+
+    def __str__(self) -> str:
+        return f"  {self.what:<{_WIDE}}{self.seen:>{_NARROW}}   {'ok' if self.is_good else 'NOT ok'}, {self.wanted}"
+
+
+class _Counts(msgspec.Struct):
+    received: int = 0
+    placed: int = 0
+
+
+class _Webhook(msgspec.Struct):
+    event: str
+    latency_seconds: float
+    status: int | None = None
+
+
+class Seen(msgspec.Struct):
+    """What the simulator remembers of one number: a part of its `/_sim/calls`."""
+
+    counts: _Counts = msgspec.field(default_factory=_Counts)
+    webhooks: list[_Webhook] = []
+
+
+def rows(story: Story, seen: Seen, *, command_id: str) -> Sequence[Row]:
+    """The table for one call."""
+    counts = story.counts
+    result = story.results.get(command_id)
+    taken = sum(webhook.status in {200, 204} for webhook in seen.webhooks)
+    questions, delivered = counts["questions"], counts["verdicts.delivered"]
+    latencies = [webhook.latency_seconds for webhook in seen.webhooks if webhook.event in story.question_types]
+    return [
+        Row(
+            f"dials of {command_id} that the provider saw",
+            f"{seen.counts.received}",
+            "exactly 1",
+            seen.counts.received == 1,
+        ),
+        Row(
+            "its result",
+            "none" if result is None else str(result.__struct_config__.tag),
+            "call.initiated",
+            isinstance(result, CallInitiated),
+        ),
+        Row("webhooks acknowledged", f"{taken} of {len(seen.webhooks)}", "all", 0 < taken == len(seen.webhooks)),
+        Row(
+            "questions answered by the agent in time", f"{delivered} of {questions}", "all", 0 < questions == delivered
+        ),
+        Row("  webhook to answer, p50", _milliseconds(latencies, 0.5), "for information"),
+        Row("  webhook to answer, slowest", _milliseconds(latencies, 1.0), "for information"),
+        Row(
+            "actions with the verdict 'delivered'",
+            f"{delivered} of {counts['actions']}",
+            "all",
+            0 < delivered == counts["actions"],
+        ),
+        Row("troubles", str(len(story.troubles)), "none", not story.troubles),
+    ]
+
+
+def ended(code: int | None) -> Row:
+    """The row for the daemon's end."""
+    return Row("the daemon's exit code after SIGTERM", str(code), "0", code == 0)
+
+
+def _milliseconds(values: Collection[float], share: float) -> str:
+    if not values:
+        return "-"
+    return f"{sorted(values)[math.ceil(share * len(values)) - 1] * 1000:.0f} ms"
