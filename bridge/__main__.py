@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from bridge import __version__, app
+from bridge import __version__, app, configured
 from bridge.bus import topics
 from bridge.model.errors import CallbridgeError, Misconfigured
 from bridge.model.schema import schemas
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """The daemon."""
-    checked = app.check(load(options.config), file=str(options.config))
+    checked = configured.check(load(options.config), file=str(options.config))
     with configure(checked.config.logging) as sink:
         log.info("process.configured", version=__version__, file=str(options.config))
         return anyio.run(app.serve, checked, sink, backend_options={"use_uvloop": True})
@@ -51,10 +51,10 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     """Read and check a configuration, offline; with --kafka the cluster's topics as well."""
     config = load(options.config)
-    checked = app.check(config, file=str(options.config))
+    checked = configured.check(config, file=str(options.config))
     if options.show:
         print(effective(config))
-    risks = anyio.run(app.examine, checked).risks if options.kafka else []
+    risks = anyio.run(configured.examine, checked).risks if options.kafka else []
     for risk in risks:
         print(f"risky: {risk}", file=sys.stderr)
     print(f"{options.config}: ok, {len(checked.connections)} connections")
@@ -65,14 +65,24 @@ def _topics(options: argparse.Namespace) -> int:
     """Print what creates the topics, or create those that are missing."""
     config = load(options.config)
     if options.create:
-        checked = app.check(
+        checked = configured.check(
             msgspec.structs.replace(config, topics=msgspec.structs.replace(config.topics, create_missing=True)),
             file=str(options.config),
         )
-        for risk in anyio.run(app.examine, checked).risks:
+        for risk in anyio.run(configured.examine, checked).risks:
             print(f"risky: {risk}", file=sys.stderr)
         return ExitCode.STOPPED
     print("\n".join(topics.commands_to_create(config.topics)))
+    return ExitCode.STOPPED
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    """Show what the ledger holds, or find one command in it."""
+    if (options.action == "find") != (options.command_id is not None):
+        print("callbridge: ledger show, or ledger find COMMAND_ID", file=sys.stderr)
+        return ExitCode.MISCONFIGURED
+    checked = configured.check(load(options.config), file=str(options.config))
+    print("\n".join(anyio.run(configured.inspect_ledger, checked, options.command_id)))
     return ExitCode.STOPPED
 
 
@@ -115,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--kafka", action="store_true", help="ask the cluster about its topics too")
     create = add("topics", _topics)
     create.add_argument("--create", action="store_true", help="create what is missing")
+    ledger = add("ledger", _ledger)
+    ledger.add_argument("action", choices=("show", "find"), help="show: count by state; find: one command's records")
+    ledger.add_argument("command_id", nargs="?", help="for find")
     schema = add("schema", _schema, config=False)
     schema.add_argument("message", nargs="?", help="one message instead of all")
     demo = add("demo", _demo, config=False)

@@ -20,10 +20,8 @@ from bridge.actions.relay import Relay, Waiter
 from bridge.actions.replies import Replies, RepliesSettings
 from bridge.actions.tokens import Tokens
 from bridge.actions.verdicts import Verdicts
-from bridge.bus import topics
 from bridge.bus.dead_letters import DeadLetters
 from bridge.bus.kafka.bus import KafkaBus
-from bridge.bus.kafka.settings import KafkaSettings
 from bridge.bus.protocol import Bus, Producer
 from bridge.commands import policy
 from bridge.commands.accounts import Account, AccountSettings
@@ -36,18 +34,15 @@ from bridge.commands.ownership import OwnershipSettings
 from bridge.commands.recovery import RecoverySettings
 from bridge.commands.results import Results
 from bridge.commands.sweep import SweepSettings
+from bridge.configured import Checked, check_limits, examine
 from bridge.events.forward import Forward
 from bridge.events.identify import Identify, IdentifySettings
 from bridge.ingress.guarded import ServerLimits
 from bridge.ingress.router import Flows, Router, RouterSettings
 from bridge.ingress.server import HttpServer
 from bridge.ledger.index import Index, IndexSettings
-from bridge.model.errors import Misconfigured
-from bridge.model.validation import convert_toml
-from bridge.providers.catalogue import decode_connections
-from bridge.providers.protocol import ConnectionContext, Provider, ProviderKind
+from bridge.providers.protocol import Provider
 from bridge.runtime.clock import Clock, SystemClock
-from bridge.runtime.config import Config
 from bridge.runtime.health import Health, beat
 from bridge.runtime.log_sink import Sink
 from bridge.runtime.logging import get_logger
@@ -61,31 +56,6 @@ _LAST_DIALS_SECONDS = 2.0
 """After the lanes are closed: for dials that were begun just before."""
 
 _Drain: TypeAlias = Callable[[], Awaitable[None]]
-
-
-class Checked(msgspec.Struct, frozen=True):
-    """A configuration of which every part was decoded by its owner."""
-
-    config: Config
-    kafka: KafkaSettings
-    connections: Mapping[str, tuple[ProviderKind, ConnectionContext]]
-    file: str
-
-
-def check(config: Config, *, file: str) -> Checked:
-    """Decode what `[kafka]` and `[connections.NAME]` say; offline.
-
-    Raises:
-        Misconfigured: with file, path, what was found and what is allowed.
-    """
-    if not config.kafka:
-        raise Misconfigured(file, "kafka", found="nothing", allowed='a table with bootstrap_servers = ["host:port"]')
-    return Checked(
-        config=config,
-        kafka=convert_toml(config.kafka, KafkaSettings, file, "kafka"),
-        connections=decode_connections(config.connections, config_file=file),
-        file=file,
-    )
 
 
 class _Shared(msgspec.Struct, frozen=True):
@@ -126,10 +96,10 @@ class Daemon:
         await self._listen("management", management, self._config.management.host, self._config.management.port)
 
         bus = KafkaBus(self._checked.kafka, config_file=self._checked.file)
-        await self._examine_topics()
+        connections = await self._open_connections()
+        await self._examine_topics(connections)
         ready["kafka"].ready()
 
-        connections = await self._open_connections()
         for_commands = await supervisor.open("producer of commands", bus.producer("commands"))
         for_webhooks = await supervisor.open("producer of webhooks", bus.producer("webhooks"))
         index = await self._open_index(bus, for_webhooks)
@@ -162,9 +132,11 @@ class Daemon:
             on_lag=self.metrics.loop_lag_seconds.observe,
         )
 
-    async def _examine_topics(self) -> None:
+    async def _examine_topics(self, connections: Mapping[str, Provider]) -> None:
         found = await examine(self._checked)
         self._partitions = found.commands_partitions
+        for name, provider in connections.items():
+            check_limits(name, provider.limits, found.commands_partitions, self._checked.file)
         for risk in found.risks:
             log.warning("topic.risky", detail=risk)
 
@@ -194,7 +166,7 @@ class Daemon:
             producer, config.topics.action_results.name, source=config.process.source, clock=clock, metrics=metrics
         )
         dead_letters = DeadLetters(producer, config.topics.dead_letters.name)
-        replies = Replies(pending, verdicts, RepliesSettings(max_record_bytes=config.actions.max_record_bytes))
+        replies = Replies(pending, verdicts, metrics, RepliesSettings(max_record_bytes=config.actions.max_record_bytes))
         tail = await self._supervisor.open("actions", shared.bus.tail(config.topics.actions.name, from_beginning=False))
         self._supervisor.spawn("actions reader", lambda: replies.run(tail))
         keeper = Keeper(
@@ -297,7 +269,7 @@ class Daemon:
             dials=dials,
             index=shared.index,
             results=Results(
-                producer, self._config.topics.results.name, source=source, clock=self.clock, retry_seconds=0.5
+                producer, self._config.topics.results.name, source=source, clock=self.clock, metrics=self.metrics
             ),
             clock=self.clock,
             metrics=self.metrics,
@@ -374,15 +346,3 @@ async def serve(checked: Checked, sink: Sink | None = None) -> int:
     supervisor = Supervisor(SystemClock(), shutdown_seconds=checked.config.process.shutdown_seconds)
     daemon = Daemon(checked, supervisor, dropped_log_lines=lambda: 0 if sink is None else sink.dropped_lines)
     return await supervisor.run(daemon.assemble)
-
-
-async def examine(checked: Checked) -> topics.Found:
-    """Look at the topics, and where the configuration allows it, create them.
-
-    Raises:
-        Misconfigured: topics that the daemon could not start on.
-        Unavailable: the cluster does not answer.
-    """
-    bus = KafkaBus(checked.kafka, config_file=checked.file)
-    async with bus.admin() as admin:
-        return await topics.ensure(admin, checked.config.topics, config_file=checked.file)

@@ -21,6 +21,7 @@ from bridge.model.actions import ActionStatus
 from bridge.model.errors import Poison, Unavailable
 from bridge.model.scrub import scrub
 from bridge.runtime.logging import get_logger
+from bridge.runtime.metrics import Metrics
 
 log = get_logger()
 
@@ -47,9 +48,12 @@ class _Refusal(msgspec.Struct, frozen=True):
 class Replies:
     """From the actions topic to the open questions."""
 
-    def __init__(self, pending: Pending[Waiter], verdicts: Verdicts, settings: RepliesSettings) -> None:
+    def __init__(
+        self, pending: Pending[Waiter], verdicts: Verdicts, metrics: Metrics, settings: RepliesSettings
+    ) -> None:
         self._pending = pending
         self._verdicts = verdicts
+        self._metrics = metrics
         self._settings = settings
 
     async def run(self, tail: TailReader) -> None:
@@ -61,6 +65,8 @@ class Replies:
                 for record in await self._fetch(tail):
                     if record.key is None or self._pending.concerns(record.key):
                         await self._take(record, send)
+                    else:
+                        self._metrics.foreign_actions.inc()
 
     async def _fetch(self, tail: TailReader) -> Sequence[Record]:
         """The next records; none while Kafka is away."""

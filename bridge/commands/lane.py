@@ -69,6 +69,11 @@ class Lane:
         return len(self._unfinished)
 
     @property
+    def entries(self) -> int:
+        """Commands held in memory."""
+        return 0 if self._ownership is None else self._ownership.entries
+
+    @property
     def full(self) -> bool:
         """Whether nothing more should be offered for now."""
         return self.backlog >= self._tools.settings.max_backlog

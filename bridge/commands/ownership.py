@@ -96,6 +96,7 @@ class Ownership:
         self._due: list[tuple[int, str]] = []
         self._due_changed = anyio.Event()
         ledger.on_gap = lambda _: world.metrics.ledger_gaps.inc()
+        ledger.on_append = world.metrics.ledger_append_seconds.observe
         ledger.on_foreign = self._on_foreign
 
     async def work(self, tasks: TaskGroup, records: list[Record]) -> None:
@@ -118,6 +119,11 @@ class Ownership:
     def draining(self) -> bool:
         """Whether nothing new may be begun."""
         return self._lane.draining
+
+    @property
+    def entries(self) -> int:
+        """Commands held in memory."""
+        return len(self._ledger.state.entries)
 
     def gate(self, connection: str) -> Gate:
         """This lane's way to an account."""
@@ -190,6 +196,8 @@ class Ownership:
                     del self._tails[name]
 
     def _command(self, record: Record, command: Command, origin: Origin) -> Job:
+        started = self._world.clock.monotonic()
+
         async def job() -> None:
             match command:
                 case PlaceCall():
@@ -199,6 +207,7 @@ class Ownership:
                 case CancelCall():
                     await self._dispatch.cancel(command, origin)
             self._lane.finish(record)
+            self._world.metrics.command_seconds.observe(self._world.clock.monotonic() - started)
 
         return job
 

@@ -14,19 +14,22 @@ from bridge.model.errors import Unavailable
 from bridge.model.results import Result, result_event_id, result_type
 from bridge.runtime.clock import Clock
 from bridge.runtime.logging import get_logger
+from bridge.runtime.metrics import Metrics
 
 log = get_logger()
+
+_RETRY_SECONDS = 0.5
 
 
 class Results:
     """The way to the results topic."""
 
-    def __init__(self, producer: Producer, topic: str, *, source: str, clock: Clock, retry_seconds: float) -> None:
+    def __init__(self, producer: Producer, topic: str, *, source: str, clock: Clock, metrics: Metrics) -> None:
         self._producer = producer
         self._topic = topic
         self._source = source
         self._clock = clock
-        self._retry_seconds = retry_seconds
+        self._metrics = metrics
 
     async def publish(self, result: Result, *, key: bytes | None, trace: Headers = ()) -> None:
         """Store the result; returns after the acknowledgement, however long Kafka is away. Ends by cancellation."""
@@ -42,7 +45,8 @@ class Results:
             try:
                 await self._producer.publish(self._topic, key=key, value=encoder.encode(result), headers=headers)
             except Unavailable as error:
+                self._metrics.publish_failures.labels(topic="results").inc()
                 log.warning("result.waits", command_id=result.command_id, error=str(error))
-                await anyio.sleep(self._retry_seconds)
+                await anyio.sleep(_RETRY_SECONDS)
             else:
                 return

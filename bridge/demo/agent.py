@@ -29,7 +29,7 @@ def respond(event: Message) -> list[Message]:
     """The conversation: what to do now that this has happened. Nothing to do is an empty list."""
     match event["type"], event["data"]:
         case "session.started", _:
-            return [speak("Hello, this is the practice of Doctor Example. Am I speaking to the patient?")]
+            return [speak("Hello, Doctor Example's practice. Am I speaking to the patient?")]
         case "user.spoke", {"text": str(text)} if "cancel" in text:
             return [speak("That is a pity. The appointment is cancelled. Goodbye!"), {"type": "hangup"}]
         case "user.spoke", {"text": str(text)} if "Tuesday" in text:
@@ -51,7 +51,7 @@ def is_ours(event: Message) -> bool:
     """Several agents may share the topic. A command's `metadata` comes back on the events of its call: here it names
     the agent, and what names none is ours.
     """  # noqa: D205 -- one sentence
-    return (event.get("metadata") or {}).get("agent", NAME) == NAME
+    return bool((event.get("metadata") or {}).get("agent", NAME) == NAME)
 
 
 def question_of(event: Message) -> str | None:

@@ -1,7 +1,7 @@
 """`callbridge demo`: one call, end to end, on this machine only, with every line of it on the terminal.
 
 It promises exit code 0 only if everything happened that was to happen, in bounded time, and that nothing it started is
-left behind. The broker, the processes, the timeline and the table are its parts' matter; here is the order of things.
+left behind. How processes are started, lines are made and the call is followed is left to the modules beside it.
 """
 
 from __future__ import annotations
@@ -12,50 +12,93 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import anyio
-import msgspec
 
-from bridge.bus.kafka.bus import KafkaBus
-from bridge.bus.kafka.settings import KafkaSettings
-from bridge.demo import next_steps, quickstart, summary
+from bridge.demo import quickstart, summary
 from bridge.demo.broker import BrokerError, QuickStartBroker
-from bridge.demo.processes import END_SECONDS, Cast, Child, DemoError, get
-from bridge.demo.quickstart import CONNECTION, QuickStart
-from bridge.demo.sources import Sources
-from bridge.demo.story import Story
+from bridge.demo.next_steps import steps
+from bridge.demo.performance import Performance
+from bridge.demo.processes import END_SECONDS, Cast, DemoError, Stage
 from bridge.demo.timeline import Timeline
-from bridge.model.commands import PlaceCall
 from bridge.model.errors import CallbridgeError
-from bridge.model.results import CallInitiated
 
 SCRIPT = Path(__file__).parent / "scripts" / "appointment_reminder.toml"
 SPEED = 4.0
-"""How many times faster than life the call is; the gateway's own times are as they are."""
-COMMAND = PlaceCall(
-    command_id="demo-1", connection=CONNECTION, to="+4915790000687", metadata={"appointment": "Tuesday at ten"}
-)
-JOIN_SECONDS = 40.0
-CALL_SECONDS = 45.0
-TICK_SECONDS = 0.03
+"""How many times faster than life the callee and the telephone are; the gateway's own times are what they are."""
+FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def demo(*, keep: bool, script: Path = SCRIPT) -> int:
     """Run it; returns the exit code. `keep`: leave everything running until Ctrl-C. `script`: how the provider behaves."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it reaches the timeline
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it ends the demo with a reason
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     timeline = Timeline(sys.stdout)
+    began = time.monotonic()
     try:
-        with contextlib.ExitStack() as running:
-            stage = Stage(running, timeline, script=script)
-            ended = anyio.run(stage.play, keep)
-            code = stage.end_daemon()
+        with _stage(timeline, script) as stage:
+            return _play(stage, timeline, keep=keep, began=began)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (DemoError, BrokerError, CallbridgeError) as error:
         timeline.say(f"\ndemo failed: {error}")
-        return 1
-    return ended or code
+        return FAILED
+
+
+@contextlib.contextmanager
+def _stage(timeline: Timeline, script: Path) -> Iterator[Stage]:
+    """Everything is up while the block lasts; started in the order of dependence, ended in reverse."""
+    with contextlib.ExitStack() as running:
+        directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="callbridge-demo-")))
+        settings = quickstart.write(directory)
+        timeline.say("callbridge demo: one call, end to end, on this machine only\n")
+        timeline.say(f"  broker     Tansu at {settings.bootstrap}; in memory: what it holds is gone when the demo ends")
+        running.enter_context(QuickStartBroker(port=settings.broker_port))
+        cast = Cast(settings, directory, running)
+        host, port = settings.simulator
+        timeline.say(
+            f"  provider   simulated sipgate at {host}:{port}; telephone and callee {SPEED:g} times faster than life"
+        )
+        simulator = cast.start_simulator(script=script, speed=SPEED)
+        timeline.say(f"  daemon     callbridge run {settings.file}; webhooks at {settings.webhook_url}")
+        daemon = cast.start_daemon()
+        timeline.say("  agent      python -m bridge.demo.agent: hears calls.events, acts on calls.actions")
+        yield Stage(settings=settings, simulator=simulator, daemon=daemon, agent=cast.start_agent())
+
+
+def _play(stage: Stage, timeline: Timeline, *, keep: bool, began: float) -> int:
+    performance = Performance(stage, timeline)
+    rows: list[summary.Row] = []
+
+    def show() -> None:
+        rows.extend(performance.rows())
+        timeline.say(_table(rows))
+        if keep:
+            timeline.say(_invitation(stage))
+
+    anyio.run(performance.play, show, keep)
+    if performance.was_interrupted and not rows:
+        return INTERRUPTED
+    stage.daemon.end(END_SECONDS)
+    rows.append(summary.ended(stage.daemon.exit_code))
+    timeline.say(f"{rows[-1]}\n\neverything was ended after {time.monotonic() - began:.0f} s")
+    wrong = [f"{row.what.strip()}: {row.seen}, wanted {row.wanted}" for row in rows if not row.is_good]
+    if wrong:
+        raise DemoError("; ".join([*wrong, *performance.story.troubles]))
+    return 0
+
+
+def _table(rows: Sequence[summary.Row]) -> str:
+    return "\n".join(["", *map(str, rows)])
+
+
+def _invitation(stage: Stage) -> str:
+    lines = [
+        "\nEverything goes on until Ctrl-C, and the timeline with it. What to type in another terminal (kcat, curl):\n",
+        *map(str, steps(stage.settings)),
+        f"  # the configuration, and the logs beside it: {stage.settings.file}",
+    ]
+    return "\n".join(lines)

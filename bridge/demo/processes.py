@@ -6,6 +6,7 @@ that none outlives this process. What they are configured with comes from `quick
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import secrets
@@ -13,6 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from bridge.demo.broker import LeashedProcess, tail
 from bridge.demo.quickstart import QuickStart
@@ -67,12 +70,22 @@ class Child(LeashedProcess):
         return text in self.log.read_text(encoding="utf-8", errors="replace")
 
 
-class Cast:
-    """Starts everybody in one directory; secrets of one demo are made up here and go by environment variable."""
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """Everybody who is up, beside the broker."""
 
-    def __init__(self, settings: QuickStart, directory: Path) -> None:
+    settings: QuickStart
+    simulator: Child
+    daemon: Child
+    agent: Child
+
+
+class Cast:
+    """Starts everybody in one directory, to be ended with `running`; secrets are made up here, for one demo."""
+
+    def __init__(self, settings: QuickStart, directory: Path, running: contextlib.ExitStack) -> None:
         self._settings = settings
         self._directory = directory
+        self._running = running
         made_up = {name: secrets.token_hex(16) for name in (settings.token_name, settings.webhook_secret_name)}
         self._env = os.environ | made_up
 
@@ -98,7 +111,9 @@ class Cast:
         return self._start("agent", ["bridge.demo.agent", "--bootstrap", self._settings.bootstrap])
 
     def _start(self, name: str, arguments: Sequence[str]) -> Child:
-        return Child(name, arguments, directory=self._directory, env=self._env)
+        child = Child(name, arguments, directory=self._directory, env=self._env)
+        self._running.callback(child.end, END_SECONDS)
+        return child
 
 
 def get(address: tuple[str, int], path: str) -> bytes | None:

@@ -33,6 +33,7 @@ class QuickStart(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Path
     bootstrap: str
+    broker_port: int
     webhook_url: str
     management: tuple[str, int]
     simulator: tuple[str, int]
@@ -101,6 +102,7 @@ def _read(file: Path) -> QuickStart:
     return QuickStart(
         file=file,
         bootstrap=kafka.bootstrap_servers[0],
+        broker_port=int(kafka.bootstrap_servers[0].rpartition(":")[2]),
         webhook_url=f"http://{ingress.host}:{ingress.port}/webhooks/{CONNECTION}",
         management=(settings.management.host, settings.management.port),
         simulator=(simulator.hostname or LOOPBACK, simulator.port or 0),

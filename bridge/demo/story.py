@@ -24,7 +24,7 @@ from bridge.model.results import CallInitiated, CallRefused, CallUnknown, Result
 from bridge.model.scrub import mask_number, scrub
 from bridge.runtime.settings import Topics
 
-_LONGEST_WORDS = 78
+_LONGEST_WORDS = 70
 _event = msgspec.json.Decoder(Event)
 _result = msgspec.json.Decoder(Result)
 _verdict = msgspec.json.Decoder(ActionResult)
@@ -105,10 +105,10 @@ class Story:
                 return None
             case records.Sending():
                 return Step.CLAIM, f"{'claim counted' if is_next else 'claim, behind a gap'}: {where}"
-            case records.Settled(outcome=None):
-                return Step.SETTLED, f"settled before any claim: {where}"
-            case records.Settled(outcome=outcome):
+            case records.Settled(outcome=outcome) if outcome is not None:
                 return Step.SETTLED, f"settled, {outcome.__struct_config__.tag}: {where}"
+            case records.Settled():
+                return Step.SETTLED, f"settled without a dial: {where}"
             case records.Unsure():
                 return Step.SETTLED, f"nobody knows whether it was dialled: {where}"
             case records.Deferred():
@@ -174,7 +174,7 @@ class Story:
         match happening.what:
             case "dial received":
                 self.counts["dials"] += 1
-                number = mask_number(happening.number or "?")
+                number = mask_number(f"+{happening.number}")
                 return Step.DIAL, f"provider dials {number}, answers {detail}"
             case "answered":
                 return Step.PHONE, "somebody picks up"
@@ -188,7 +188,7 @@ class Story:
                 return Step.ANSWER, detail
             case "call over":
                 self.counts["calls.over"] += 1
-                return Step.PHONE, f"call over: {detail}"
+                return Step.OVER, f"call over: {detail}"
             case "violation":
                 return self._trouble(f"the provider's contract is broken: {scrub(detail)}")
             case _:  # `action`: what the answer says as well

@@ -32,10 +32,11 @@ class Step(IntEnum):
     ANSWER = 5
     PHONE = 6
     WEBHOOK = 7
-    EVENT = 8
-    ACTION = 9
-    VERDICT = 10
-    TROUBLE = 11
+    OVER = 8
+    EVENT = 9
+    ACTION = 10
+    VERDICT = 11
+    TROUBLE = 12
 
 
 # Column and ANSI colour of each step: topics of producers and the provider's doings differ from what the bridge writes.
@@ -48,6 +49,7 @@ _SHOWN = {
     Step.ANSWER: ("answer", "32"),
     Step.PHONE: ("phone", "35"),
     Step.WEBHOOK: ("webhook", "33"),
+    Step.OVER: ("phone", "35"),
     Step.EVENT: ("event", "36"),
     Step.ACTION: ("action", "34"),
     Step.VERDICT: ("verdict", "2"),
@@ -75,11 +77,11 @@ class Timeline:
         self._coloured = out.isatty() and "NO_COLOR" not in os.environ
         self._waiting: list[tuple[int, Step, int, Line]] = []
         self._numbers = itertools.count()
-        self._start_at: float | None = None
+        self._start: int | None = None
 
     def add(self, line: Line) -> None:
         """Have it printed in its turn."""
-        heapq.heappush(self._waiting, (int(line.at * 1000), line.step, next(self._numbers), line))
+        heapq.heappush(self._waiting, (_milliseconds(line.at), line.step, next(self._numbers), line))
 
     def print_due(self) -> None:
         """Print what nothing earlier is expected for any more."""
@@ -95,13 +97,17 @@ class Timeline:
 
     def _print_before(self, moment: float) -> None:
         while self._waiting and self._waiting[0][-1].at <= moment:
-            line = heapq.heappop(self._waiting)[-1]
-            if line.is_start or self._start_at is None:
-                self._start_at = line.at
-            self.say(self._shown(line, line.at - self._start_at))
+            at, *_, line = heapq.heappop(self._waiting)
+            if line.is_start or self._start is None:
+                self._start = at
+            self.say(self._shown(line, (at - self._start) / 1000))
 
     def _shown(self, line: Line, seconds: float) -> str:
         name, colour = _SHOWN[line.step]
         label = f"{name:<{_COLUMN}}"
         label = f"\033[{colour}m{label}{_RESET}" if self._coloured else label
         return f"  {seconds:+8.3f} s  {label}  {line.text}"
+
+
+def _milliseconds(at: float) -> int:
+    return int(at * 1000)

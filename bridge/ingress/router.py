@@ -111,6 +111,7 @@ class Router:
         try:
             return await self._pass_on(arrival, heard, receive)
         except Unavailable as error:
+            self._flows.metrics.publish_failures.labels(topic="events").inc()
             log.warning("webhook.refused", connection=connection, reason="kafka_unavailable", error=str(error))
             raise self._busy("the event could not be stored; send it again") from error
 

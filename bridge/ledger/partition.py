@@ -89,6 +89,8 @@ class LedgerPartition:
         self._recent: OrderedDict[str, Settled] = OrderedDict()
         self.on_foreign: Callable[[frozenset[str]], None] = lambda _: None
         """Told of command ids about which somebody else wrote something."""
+        self.on_append: Callable[[float], None] = lambda _: None
+        """Told how many seconds each write to the log took."""
         self.on_gap: Callable[[int], None] = lambda _: None
         """Told of the length of each gap."""
 
@@ -213,9 +215,11 @@ class LedgerPartition:
         pending = batch
         try:
             while pending:
+                started = anyio.current_time()
                 answers = await self._producer.publish_batch(
                     self.partition.topic, self.partition.partition, [(write.key, write.value, ()) for write in pending]
                 )
+                self.on_append(anyio.current_time() - started)
                 acknowledged = [(a.offset, w) for a, w in zip(answers, pending, strict=True) if isinstance(a, Position)]
                 for offset, write in sorted(acknowledged, key=lambda pair: pair[0]):
                     await self._account(offset, write)

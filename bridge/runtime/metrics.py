@@ -170,7 +170,6 @@ class Metrics:
         self.action_results = table.counters(
             "action_results_total", "Published action results.", status=get_args(ActionStatus)
         )
-        self.sessions = table.gauge("sessions", "Sessions the keeper watches.")
 
     def _process(self, table: _Table) -> None:
         self.dead_letters = table.counters(

@@ -1,0 +1,99 @@
+"""A configuration of which every part was decoded by its owner, and what can be asked about it without a daemon.
+
+`check` is offline; `examine` looks at the cluster's topics, `inspect_ledger` at the ledger. Everything wrong is a
+`Misconfigured` that names file, path, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bridge.bus import topics
+from bridge.bus.kafka.bus import KafkaBus
+from bridge.bus.kafka.settings import KafkaSettings
+from bridge.ledger import inspect
+from bridge.model.errors import Misconfigured
+from bridge.model.validation import convert_toml
+from bridge.providers.catalogue import decode_connections
+from bridge.providers.protocol import ConnectionContext, ProviderKind
+from bridge.providers.settings import AccountLimits
+from bridge.runtime.config import Config
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A configuration of which every part was decoded by its owner."""
+
+    config: Config
+    kafka: KafkaSettings
+    connections: Mapping[str, tuple[ProviderKind, ConnectionContext]]
+    file: str
+
+
+def check(config: Config, *, file: str) -> Checked:
+    """Decode what `[kafka]` and `[connections.NAME]` say; offline.
+
+    Raises:
+        Misconfigured: with file, path, what was found and what is allowed.
+    """
+    if not config.kafka:
+        raise Misconfigured(file, "kafka", found="nothing", allowed='a table with bootstrap_servers = ["host:port"]')
+    kafka = convert_toml(config.kafka, KafkaSettings, file, "kafka")
+    _check_times(config, kafka, file)
+    return Checked(
+        config=config,
+        kafka=kafka,
+        connections=decode_connections(config.connections, config_file=file),
+        file=file,
+    )
+
+
+def _check_times(config: Config, kafka: KafkaSettings, file: str) -> None:
+    """Times of different tables that must fit together."""
+    longest = kafka.rebalance_timeout_seconds - kafka.commit_timeout_seconds
+    if config.commands.drain_seconds > longest:
+        raise Misconfigured(
+            file,
+            "commands.drain_seconds",
+            found=f"{config.commands.drain_seconds:g}",
+            allowed=f"at most {longest:g}: kafka.rebalance_timeout_seconds less kafka.commit_timeout_seconds, "
+            "or the partition goes elsewhere before the dials under way are settled",
+        )
+
+
+def check_limits(connection: str, limits: AccountLimits, partitions: int, file: str) -> None:
+    """Each partition needs a part of the calls in flight, or its commands would never be dialled.
+
+    Raises:
+        Misconfigured: there are too few to share.
+    """
+    if limits.calls_in_flight is not None and limits.calls_in_flight < partitions:
+        raise Misconfigured(
+            file,
+            f"connections.{connection}.limits.calls_in_flight",
+            found=str(limits.calls_in_flight),
+            allowed=f"at least {partitions}, the number of partitions of the commands topic, which share it",
+        )
+
+
+async def examine(checked: Checked) -> topics.Found:
+    """Look at the topics, and where the configuration allows it, create them.
+
+    Raises:
+        Misconfigured: topics that the daemon could not start on.
+        Unavailable: the cluster does not answer.
+    """
+    bus = KafkaBus(checked.kafka, config_file=checked.file)
+    async with bus.admin() as admin:
+        return await topics.ensure(admin, checked.config.topics, config_file=checked.file)
+
+
+async def inspect_ledger(checked: Checked, command_id: str | None) -> list[str]:
+    """What the ledger holds, in lines: of one command, or the counts of all.
+
+    Raises:
+        Unavailable: it cannot be read.
+    """
+    bus, topic = KafkaBus(checked.kafka, config_file=checked.file), checked.config.topics.ledger.name
+    return await (inspect.summary(bus, topic) if command_id is None else inspect.find(bus, topic, command_id))
