@@ -40,7 +40,8 @@ from bridge.events.identify import Identify, IdentifySettings
 from bridge.ingress.guarded import ServerLimits
 from bridge.ingress.router import Flows, Router, RouterSettings
 from bridge.ingress.server import HttpServer
-from bridge.ledger.index import Index, IndexSettings
+from bridge.ledger.index import PROBE_KEY, Index, IndexSettings
+from bridge.model.errors import Unavailable
 from bridge.providers.protocol import Provider
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.health import Health, beat
@@ -52,6 +53,7 @@ from bridge.runtime.supervisor import Supervisor
 
 log = get_logger()
 
+_KAFKA_LOOK_SECONDS = 1.0
 _LAST_DIALS_SECONDS = 2.0
 """After the lanes are closed: for dials that were begun just before."""
 
@@ -140,6 +142,20 @@ class Daemon:
         for risk in found.risks:
             log.warning("topic.risky", detail=risk)
 
+    async def _watch_kafka(self, producer: Producer) -> None:
+        """Once an event could not be stored: try until something can be, and be ready again."""
+        part = self._health.part("kafka")
+        while True:
+            await anyio.sleep(_KAFKA_LOOK_SECONDS)
+            if part.reason is None:
+                continue
+            try:
+                await producer.publish(self._config.topics.index.name, key=PROBE_KEY, value=None)
+            except Unavailable as error:
+                log.warning("kafka.unavailable", error=error)
+            else:
+                part.ready()
+
     async def _open_connections(self) -> dict[str, Provider]:
         return {
             name: await self._supervisor.open(f"connection {name}", kind.build(context))
@@ -186,9 +202,11 @@ class Daemon:
             forward=Forward(producer, config.topics.events.name, source=config.process.source),
             relay=Relay(pending, tokens, verdicts=verdicts, clock=clock, metrics=metrics),
             dead_letters=dead_letters,
+            kafka=self._health.part("kafka"),
             clock=clock,
             metrics=metrics,
         )
+        self._supervisor.spawn("kafka watch", lambda: self._watch_kafka(producer))
         return flows, self._spawn_stoppable("keeper", keeper.run, keeper.stop)
 
     def _token_keys(self) -> list[bytes]:
@@ -248,9 +266,14 @@ class Daemon:
             drain_seconds=commands.drain_seconds,
             max_poison_in_a_row=commands.max_poison_in_a_row,
         )
-        intake = Intake(shared.bus, tools, settings)
+        intake = Intake(shared.bus, tools, settings, on_poll=self._health.watch("commands"))
         shared.index.listeners.append(lambda _, known: intake.heard_of(known.partition, known.command_id or ""))
-        return self._spawn_stoppable("commands", intake.run, intake.stop)
+
+        def stop() -> None:
+            self._health.forget("commands")  # while it drains it does not poll
+            intake.stop()
+
+        return self._spawn_stoppable("commands", intake.run, stop)
 
     def _world(self, shared: _Shared, producer: Producer, dials: Dials) -> World:
         commands, source = self._config.commands, self._config.process.source

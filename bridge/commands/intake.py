@@ -7,7 +7,7 @@ provider.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -39,10 +39,11 @@ class IntakeSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Intake:
     """The commands topic, as a member of its consumer group."""
 
-    def __init__(self, bus: Bus, tools: Tools, settings: IntakeSettings) -> None:
+    def __init__(self, bus: Bus, tools: Tools, settings: IntakeSettings, *, on_poll: Callable[[], None]) -> None:
         self._bus = bus
         self._tools = tools
         self._settings = settings
+        self._on_poll = on_poll
         self._lanes: dict[TopicPartition, Lane] = {}
         self._paused: set[TopicPartition] = set()
         self._stopping = anyio.Event()
@@ -89,6 +90,7 @@ class Intake:
         clock = self._tools.world.clock
         committed_at = clock.monotonic()
         while not self._stopping.is_set():
+            self._on_poll()
             for record in await self._fetch(consumer):
                 self._hand_over(record)
             self._balance(consumer)

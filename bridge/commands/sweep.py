@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from bridge.ledger.partition import Ended, LedgerPartition, Tombstone
-from bridge.ledger.transitions import Entry, State
+from bridge.ledger.transitions import Entry
 from bridge.runtime.clock import Clock
 
 
@@ -47,11 +47,7 @@ class Sweep:
             Ended: the lane was succeeded.
         """
         before_ms = int((self._clock.now().timestamp() - self._settings.window_seconds) * 1000)
-        old = [
-            (command_id, entry)
-            for command_id, entry in self._ledger.state.entries.items()
-            if entry.last_ms < before_ms and entry.state in {State.FINISHED, State.UNKNOWN}
-        ][: self._settings.max_entries]
+        old = self._ledger.state.over_before(before_ms, most=self._settings.max_entries)
         await self._erase([key for command_id, entry in old for key in _claims(command_id, entry)])
         await self._erase([key for command_id, entry in old for key in _ends(command_id, entry)])
         await self._erase(self._ledger.state.take_old_fences(before_ms))

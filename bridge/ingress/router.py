@@ -23,6 +23,7 @@ from bridge.model.events import Reply, event_type
 from bridge.model.words import session_reference
 from bridge.providers.protocol import Answer, AnswersQuestions, Heard, Provider, Webhook
 from bridge.runtime.clock import Clock
+from bridge.runtime.health import Part
 from bridge.runtime.logging import get_logger
 from bridge.runtime.metrics import NO_CONNECTION, Metrics
 
@@ -48,6 +49,8 @@ class Flows(msgspec.Struct, frozen=True):
     forward: Forward
     relay: Relay
     dead_letters: DeadLetters
+    kafka: Part
+    """Told when an event could not be stored; somebody else finds out when it can."""
     clock: Clock
     metrics: Metrics
 
@@ -111,6 +114,7 @@ class Router:
         try:
             return await self._pass_on(arrival, heard, receive)
         except Unavailable as error:
+            self._flows.kafka.not_ready("takes no events")
             self._flows.metrics.publish_failures.labels(topic="events").inc()
             log.warning("webhook.refused", connection=connection, reason="kafka_unavailable", error=str(error))
             raise self._busy("the event could not be stored; send it again") from error

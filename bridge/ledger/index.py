@@ -54,6 +54,9 @@ class Match(msgspec.Struct, frozen=True):
     certain: bool
 
 
+PROBE_KEY = b"#probe"
+"""A key that no entry has: to find out whether the topic takes records."""
+
 _decoder = msgspec.json.Decoder(Known)
 _encoder = msgspec.json.Encoder()
 

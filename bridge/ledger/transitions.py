@@ -180,6 +180,9 @@ class LedgerState:
         if entry.archived is None:
             _merge(entry, record, offset)
             _archive(entry)
+            if isinstance(record, Settled | Unsure):
+                # What is over stands in the order of its end, so that letting go of the oldest need not look at all.
+                self.entries[record.command_id] = self.entries.pop(record.command_id)
         elif isinstance(record, Settled) and record.attempt == entry.archived.attempt:
             # A copy: compaction will leave only this one.
             entry.archived = msgspec.structs.replace(entry.archived, offset=offset)
@@ -206,6 +209,16 @@ class LedgerState:
         """Those of `unsettled` that belong to these commands."""
         entries = (self.entries.get(command_id) for command_id in command_ids)
         return [each.sending for each in entries if each and each.sending and each.state is State.UNSETTLED]
+
+    def over_before(self, before_ms: int, *, most: int) -> list[tuple[str, Entry]]:
+        """Commands that came to their end before that time, oldest first; what is not over yet is passed by."""
+        old: list[tuple[str, Entry]] = []
+        for command_id, entry in self.entries.items():
+            if entry.state in {State.FINISHED, State.UNKNOWN}:
+                if entry.last_ms >= before_ms or len(old) == most:
+                    break
+                old.append((command_id, entry))
+        return old
 
     def take_old_fences(self, before_ms: int) -> list[bytes]:
         """Keys of former owners' fences from before that time; each is given once."""

@@ -57,10 +57,10 @@ def test_topics_are_completed() -> None:
         ("[topics.index]\npartitions = 0", "topics.index.partitions", "a whole number from 1 to 10000"),
         ("[process]\nshutdown_seconds = 3", "(top level)", "process.shutdown_seconds of at least the longest drain_seconds"),
         ('[ingress]\ntls_key_file = "x"', "ingress", "both of tls_certificate_file and tls_key_file, or none"),
-        ('[ingress]\npublic_base_url = "bridge.example"', "ingress.public_base_url", r"a string matching ^https?://[^\s?#]+$ or nothing"),
+        ('[topics]\nprefix = "calls/"', "topics.prefix", r"a string matching ^[a-zA-Z0-9._-]{0,100}$"),
         ('[logging]\nlevel = "trace"', "logging.level", "one of 'debug', 'error', 'info', 'warning'"),
         ("[commands]\nmax_in_flight = 0", "commands.max_in_flight", "a whole number from 1 to 10000"),
-        ('[index]\nkeep_seconds = "7d"', "index.keep_seconds", "a number greater than 0 and at most 31622400"),
+        ('[commands]\nevidence_seconds = "60s"', "commands.evidence_seconds", "a number greater than 0 and at most 31622400"),
     ],
 )  # fmt: skip
 def test_refusals(file: Path, text: str, path: str, allowed: str) -> None:
