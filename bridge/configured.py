@@ -21,6 +21,8 @@ from bridge.providers.protocol import ConnectionContext, ProviderKind
 from bridge.providers.settings import AccountLimits
 from bridge.runtime.config import Config
 
+_OVERHEAD_BYTES = 16_384
+
 
 class Checked(msgspec.Struct, frozen=True):
     """A configuration of which every part was decoded by its owner."""
@@ -40,7 +42,7 @@ def check(config: Config, *, file: str) -> Checked:
     if not config.kafka:
         raise Misconfigured(file, "kafka", found="nothing", allowed='a table with bootstrap_servers = ["host:port"]')
     kafka = convert_toml(config.kafka, KafkaSettings, file, "kafka")
-    _check_times(config, kafka, file)
+    _check_fit(config, kafka, file)
     return Checked(
         config=config,
         kafka=kafka,
@@ -49,8 +51,17 @@ def check(config: Config, *, file: str) -> Checked:
     )
 
 
-def _check_times(config: Config, kafka: KafkaSettings, file: str) -> None:
-    """Times of different tables that must fit together."""
+def _check_fit(config: Config, kafka: KafkaSettings, file: str) -> None:
+    """Times and sizes of different tables that must fit together."""
+    # A record holds what it was made of, a second time where it was normalised, and some of ours.
+    largest = (kafka.max_record_bytes - _OVERHEAD_BYTES) // 2
+    for path, size in (
+        ("commands.max_record_bytes", config.commands.max_record_bytes),
+        ("ingress.max_body_bytes", config.ingress.max_body_bytes),
+    ):
+        if size > largest:
+            allowed = f"at most {largest}: a record made of it must fit into kafka.max_record_bytes"
+            raise Misconfigured(file, path, found=str(size), allowed=allowed)
     longest = kafka.rebalance_timeout_seconds - kafka.commit_timeout_seconds
     if config.commands.drain_seconds > longest:
         raise Misconfigured(

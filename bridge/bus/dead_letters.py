@@ -14,6 +14,9 @@ from bridge.bus.protocol import Headers, Producer
 from bridge.model.codec import rfc3339
 from bridge.model.errors import Poison
 
+_BEGINNING_BYTES = 100_000
+"""What is kept of a value that the topic does not take whole."""
+
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A record or body that nobody can process, and where it came from."""
@@ -49,6 +52,11 @@ class DeadLetters:
         ]
         if letter.offset is not None:
             headers += [("dlq_partition", b"%d" % (letter.partition or 0)), ("dlq_offset", b"%d" % letter.offset)]
-        await self._producer.publish(
-            self._topic, key=letter.key, value=letter.value, headers=[*headers, *letter.headers]
-        )
+        try:
+            await self._producer.publish(
+                self._topic, key=letter.key, value=letter.value, headers=[*headers, *letter.headers]
+            )
+        except Poison:
+            value = letter.value or b""
+            headers.append(("dlq_truncated_from_bytes", b"%d" % len(value)))
+            await self._producer.publish(self._topic, key=None, value=value[:_BEGINNING_BYTES], headers=headers)

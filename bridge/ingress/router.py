@@ -113,6 +113,8 @@ class Router:
         heard = await self._understand(arrival)
         try:
             return await self._pass_on(arrival, heard, receive)
+        except Poison as poison:
+            raise _Ended(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the event does not fit into a record") from poison
         except Unavailable as error:
             self._flows.kafka.not_ready("takes no events")
             self._flows.metrics.publish_failures.labels(topic="events").inc()

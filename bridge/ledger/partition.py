@@ -19,7 +19,7 @@ from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger import records
 from bridge.ledger.records import Fence, Record, Sending, Settled
 from bridge.ledger.transitions import LedgerState
-from bridge.model.errors import Broken, Unavailable
+from bridge.model.errors import Broken, Poison, Unavailable
 from bridge.runtime.crashpoints import reached
 
 _RECALLS = 3
@@ -219,6 +219,7 @@ class LedgerPartition:
                 answers = await self._producer.publish_batch(
                     self.partition.topic, self.partition.partition, [(write.key, write.value, ()) for write in pending]
                 )
+                self._refuse_poison(answers)
                 self.on_append(anyio.current_time() - started)
                 acknowledged = [(a.offset, w) for a, w in zip(answers, pending, strict=True) if isinstance(a, Position)]
                 for offset, write in sorted(acknowledged, key=lambda pair: pair[0]):
@@ -229,6 +230,12 @@ class LedgerPartition:
         finally:
             for write in pending:
                 write.done.set()
+
+    def _refuse_poison(self, answers: Sequence[Position | Unavailable | Poison]) -> None:
+        """A record that no broker takes would be written again for ever. Limits of the configuration rule it out."""
+        poison = next((answer for answer in answers if isinstance(answer, Poison)), None)
+        if poison is not None:
+            raise Broken(f"{self.partition} does not take a record of ours: {poison}")
 
     async def _account(self, offset: int, write: _Write) -> None:
         """Take in one acknowledged record: first whatever stands between it and what the lane has seen."""

@@ -131,7 +131,7 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 32 * 1024
-    max_body_bytes: Bytes = 1024 * 1024
+    max_body_bytes: Bytes = 256 * 1024
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 2_000
     max_held_requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
     """Requests whose answer a consumer is being asked for; more are answered with the fallback at once."""
