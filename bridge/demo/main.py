@@ -19,7 +19,7 @@ import anyio
 
 from bridge.demo import quickstart, summary
 from bridge.demo.broker import BrokerError, QuickStartBroker
-from bridge.demo.next_steps import steps
+from bridge.demo.next_steps import next_steps
 from bridge.demo.performance import Performance
 from bridge.demo.processes import END_SECONDS, Cast, DemoError, Stage
 from bridge.demo.timeline import Timeline
@@ -71,13 +71,12 @@ def _stage(timeline: Timeline, script: Path) -> Iterator[Stage]:
 
 def _play(stage: Stage, timeline: Timeline, *, keep: bool, began: float) -> int:
     performance = Performance(stage, timeline)
+    invitation = _invitation(stage) if keep else ""
     rows: list[summary.Row] = []
 
     def show() -> None:
         rows.extend(performance.rows())
-        timeline.say(_table(rows))
-        if keep:
-            timeline.say(_invitation(stage))
+        timeline.say(_table(rows) + invitation)
 
     anyio.run(performance.play, show, keep)
     if performance.was_interrupted and not rows:
@@ -97,8 +96,8 @@ def _table(rows: Sequence[summary.Row]) -> str:
 
 def _invitation(stage: Stage) -> str:
     lines = [
-        "\nEverything goes on until Ctrl-C, and the timeline with it. What to type in another terminal (kcat, curl):\n",
-        *map(str, steps(stage.settings)),
-        f"  # the configuration, and the logs beside it: {stage.settings.file}",
+        "\n\nEverything goes on until Ctrl-C, and the timeline with it. What to type in another terminal:\n",
+        *map(str, next_steps(stage.settings)),
+        f"  # the configuration; the logs lie beside it: {stage.settings.file}\n",
     ]
     return "\n".join(lines)

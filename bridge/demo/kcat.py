@@ -1,0 +1,89 @@
+"""A stand-in for kcat, for machines without it: `python -m bridge.demo.kcat` takes those of its options that we print.
+
+It promises to put a key where Kafka's own clients put it (kcat: `-X partitioner=murmur2_random`), and to pass lines on
+as they come. Everything else kcat can do, and talking to anything but an unencrypted broker, is left to kcat.
+
+    -b HOST:PORT -P -t TOPIC (-k KEY | -K DELIMITER)          produce each line of standard input
+    -b HOST:PORT -C -t TOPIC -o beginning|end [-e] -f FORMAT   consume; -e: stop at the end; %k %s %p %o, \\n and \\t
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Sequence
+
+import anyio
+import anyio.to_thread
+
+from bridge.bus.kafka.bus import KafkaBus
+from bridge.bus.kafka.settings import KafkaSettings
+from bridge.bus.protocol import Bus, Record
+
+_POLL_SECONDS = 0.2
+_PLACES = re.compile(rb"%[kspo]|\\n|\\t")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    bus = KafkaBus(KafkaSettings(bootstrap_servers=[options.b], client_id="kcat", fetch_max_wait_seconds=0.02))
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        anyio.run(_consume if options.C else _produce, bus, options)
+    return 0
+
+
+async def _produce(bus: Bus, options: argparse.Namespace) -> None:
+    async with bus.producer("kcat") as producer:
+        while line := await anyio.to_thread.run_sync(sys.stdin.buffer.readline, abandon_on_cancel=True):
+            key, value = options.k.encode(), line.rstrip(b"\n")
+            if options.K:
+                key, _, value = value.partition(options.K.encode())
+            await producer.publish(options.t, key=key, value=value)
+
+
+async def _consume(bus: Bus, options: argparse.Namespace) -> None:
+    async with bus.tail(options.t, from_beginning=options.o == "beginning") as tail:
+        while True:
+            for record in await tail.poll(max_records=500, timeout_seconds=_POLL_SECONDS):
+                sys.stdout.buffer.write(_formatted(options.f, record))
+            sys.stdout.buffer.flush()
+            if options.e and tail.lag() == 0:
+                return
+
+
+def _formatted(form: str, record: Record) -> bytes:
+    values = {
+        b"%k": record.key or b"",
+        b"%s": record.value or b"",
+        b"%p": b"%d" % record.partition,
+        b"%o": b"%d" % record.offset,
+        b"\\n": b"\n",
+        b"\\t": b"\t",
+    }
+    return _PLACES.sub(lambda place: values[place.group()], form.encode())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kcat", description="A stand-in for kcat with the options the demo prints.")
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("-P", action="store_true", help="produce")
+    mode.add_argument("-C", action="store_true", help="consume")
+    parser.add_argument("-b", required=True, metavar="HOST:PORT", help="the broker")
+    parser.add_argument("-t", required=True, metavar="TOPIC")
+    key = parser.add_mutually_exclusive_group()
+    key.add_argument("-k", default="", metavar="KEY", help="the key of every record")
+    key.add_argument("-K", default="", metavar="DELIMITER", help="what stands between key and value in a line")
+    parser.add_argument("-o", default="end", choices=["beginning", "end"], help="where to begin")
+    parser.add_argument("-e", action="store_true", help="stop at the end")
+    parser.add_argument("-f", default="%s\\n", metavar="FORMAT")
+    for ignored in ("-q", "-u"):
+        parser.add_argument(ignored, action="store_true", help="taken and ignored: it is so anyway")
+    parser.add_argument("-X", action="append", metavar="NAME=VALUE", help="taken and ignored")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
