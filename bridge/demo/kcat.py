@@ -1,10 +1,10 @@
-"""A stand-in for kcat, for machines without it: `python -m bridge.demo.kcat` takes those of its options that we print.
+r"""A stand-in for kcat, for machines without it: `python -m bridge.demo.kcat` takes those of its options that we print.
 
 It promises to put a key where Kafka's own clients put it (kcat: `-X partitioner=murmur2_random`), and to pass lines on
 as they come. Everything else kcat can do, and talking to anything but an unencrypted broker, is left to kcat.
 
     -b HOST:PORT -P -t TOPIC (-k KEY | -K DELIMITER)          produce each line of standard input
-    -b HOST:PORT -C -t TOPIC -o beginning|end [-e] -f FORMAT   consume; -e: stop at the end; %k %s %p %o, \\n and \\t
+    -b HOST:PORT -C -t TOPIC -o beginning|end [-e] -f FORMAT   consume; -e: stop at the end; %k %s %p %o, \n and \t
 """
 
 from __future__ import annotations

@@ -67,6 +67,77 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
 
 
+EndReason: TypeAlias = Literal[
+    "completed",  # an answered call that somebody ended
+    "busy",
+    "no_answer",  # rang until its time was over, or nobody took it
+    "cancelled",  # by us, before it was answered
+    "rejected",  # by the callee or his network
+    "failed",  # the provider or the network could not
+    "transferred",  # handed over; the provider says no more about it
+    "unknown",  # no end was heard
+]
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a call is, with what the provider says of its signalling."""
+
+    direction: Literal["inbound", "outbound"] | None = None
+    from_: str | None = msgspec.field(name="from", default=None)
+    to: str | None = None
+    sip_status: int | None = None
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a call ended: `reason` is one vocabulary for all providers, `provider_reason` their own word."""
+
+    reason: EndReason
+    provider_reason: str | None = None
+    ended_by: Literal["caller", "callee", "provider", "us"] | None = None
+    duration_seconds: float | None = None
+    sip_status: int | None = None
+
+
+class Detected(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What answering machine detection (AMD) found."""
+
+    verdict: Literal["human", "machine", "no_speech", "tone", "machine_finished", "undecided", "stopped"]
+    detail: str | None = None
+    greeting: str | None = None
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One tool that the provider's assistant wants called."""
+
+    tool_call_id: str
+    name: str
+    arguments: JsonObject = {}
+
+
+class ToolCalls(msgspec.Struct, frozen=True):
+    """Tools that are wanted at once: answer each with an action `tool_result`."""
+
+    calls: list[ToolCall]
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a provider says about a call when it is over."""
+
+    duration_seconds: float | None = None
+    summary: str | None = None
+    transcript_url: str | None = None
+    recording_url: str | None = None
+
+
+class VerbResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A verb of the provider has ended."""
+
+    verb: str | None = None
+    reason: str | None = None
+    text: str | None = None
+    digits: str | None = None
+
+
 class Other(msgspec.Struct, frozen=True):
     """An event this version does not know: `provider_type` is the provider's name for it."""
 
@@ -143,6 +214,60 @@ class SmsFailed(_Event, frozen=True, kw_only=True, tag="sms.failed"):
     data: Failure
 
 
+class CallTrying(_Event, frozen=True, kw_only=True, tag="call.trying"):
+    """The provider has begun to call."""
+
+    data: Progress = Progress()
+
+
+class CallRinging(_Event, frozen=True, kw_only=True, tag="call.ringing"):
+    """It rings at the callee."""
+
+    data: Progress = Progress()
+
+
+class CallAnswered(_Event, frozen=True, kw_only=True, tag="call.answered"):
+    """Somebody, or something, has answered."""
+
+    data: Progress = Progress()
+
+
+class CallEnded(_Event, frozen=True, kw_only=True, tag="call.ended"):
+    """The call is over. Exactly one such event a call, as far as the provider's messages allow."""
+
+    data: Ended
+
+
+class CallAmd(_Event, frozen=True, kw_only=True, tag="call.amd"):
+    """Answering machine detection has found something."""
+
+    data: Detected
+
+
+class ToolRequested(_Event, frozen=True, kw_only=True, tag="tool.requested"):
+    """The provider's assistant wants tools called and waits for their results."""
+
+    data: ToolCalls
+
+
+class AssistantRequested(_Event, frozen=True, kw_only=True, tag="assistant.requested"):
+    """An inbound call came in and the provider asks which assistant shall take it."""
+
+    data: Parties
+
+
+class CallReport(_Event, frozen=True, kw_only=True, tag="call.report"):
+    """What there is to say about a call that is over."""
+
+    data: Report
+
+
+class VerbFinished(_Event, frozen=True, kw_only=True, tag="verb.finished"):
+    """A verb of the provider has ended, and it asks what next."""
+
+    data: VerbResult
+
+
 class OtherEvent(_Event, frozen=True, kw_only=True, tag="other"):
     """Something this version does not know; never dropped."""
 
@@ -158,10 +283,18 @@ Event: TypeAlias = (
     | UserSilent
     | AssistantSpeaking
     | AssistantFinished
+    | CallTrying
+    | CallRinging
+    | CallAnswered
+    | CallEnded
+    | CallAmd
+    | ToolRequested
+    | AssistantRequested
+    | CallReport
+    | VerbFinished
     | SmsFailed
     | OtherEvent
 )
-"""The events this version publishes. The rest of the closed list in the design comes with the providers that say it."""
 
 
 def event_type(event: Event) -> str:

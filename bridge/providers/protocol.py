@@ -54,6 +54,10 @@ class Verified(msgspec.Struct, frozen=True):
     webhook: Webhook
 
 
+class Rejected(Exception):
+    """The provider refused a control command; the message is scrubbed and goes into the action result."""
+
+
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a webhook says, in our vocabulary; the flow adds what only it knows and publishes it."""
 
@@ -145,6 +149,21 @@ class CanFind(Protocol):
 
     async def find(self, call_id: str, *, since: datetime) -> Outcome:
         """What is known of the call. `Unknown` where nothing is found: that is no proof that nothing was dialled."""
+        ...
+
+
+@runtime_checkable
+class CanControl(Protocol):
+    """Actions can be done in a live call without being asked for."""
+
+    async def control(self, session: str, actions: Sequence[Action]) -> None:
+        """Have the actions done, in order, now. Returns when the provider has taken all of them.
+
+        Raises:
+            Poison: an action this provider cannot do this way, or with fields it would not take. Nothing was sent.
+            Rejected: the provider refused (the call is over, or the limit of commands is reached).
+            Unavailable: the provider did not answer; an action may or may not have been done.
+        """
         ...
 
 
