@@ -186,7 +186,7 @@ class Daemon:
         tail = await self._supervisor.open("actions", shared.bus.tail(config.topics.actions.name, from_beginning=False))
         self._supervisor.spawn("actions reader", lambda: replies.run(tail))
         keeper = Keeper(
-            KeeperTools(shared.bus, verdicts, dead_letters, tokens, clock, metrics),
+            KeeperTools(shared.bus, shared.connections, verdicts, dead_letters, tokens, clock, metrics),
             KeeperSettings(
                 actions_topic=config.topics.actions.name,
                 results_topic=config.topics.action_results.name,

@@ -1,14 +1,16 @@
 """See to it that no action vanishes: each record of actions ends in one verdict, whoever could or could not use it.
 
 A consumer group over the actions and their results, the same partitions together: a record whose verdict does not come
-from the replica that held its question within the time for it is given one here. What cannot be read goes to dead
-letters, once. Giving late actions to the provider by another way is not done here yet.
+from the replica that held its question in time is given to the provider's live control where there is one, and else
+expires. What cannot be read goes to dead letters, once. A keeper that dies between control and verdict leaves the
+record to the next one, which does it again.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 import msgspec
@@ -19,7 +21,10 @@ from bridge.actions.verdicts import Verdicts
 from bridge.bus.dead_letters import DeadLetter, DeadLetters
 from bridge.bus.protocol import Bus, GroupConsumer, Record, TopicPartition
 from bridge.bus.watermark import Watermark
+from bridge.model.actions import ActionStatus
 from bridge.model.errors import Poison, Unavailable
+from bridge.model.scrub import scrub
+from bridge.providers.protocol import CanControl, Provider, Rejected
 from bridge.runtime.clock import Clock
 from bridge.runtime.logging import get_logger
 from bridge.runtime.metrics import Metrics
@@ -35,6 +40,8 @@ class KeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str
     verdict_wait_seconds: float = 6.0
     """Longer than the longest deadline of any question: then nobody can use the record any more."""
+    unasked_wait_seconds: float = 0.5
+    """For an action without a token whose provider can be controlled: time for an open question to take it."""
     poll_records: int = 500
     poll_seconds: float = 0.2
     max_record_bytes: int = 262_144
@@ -48,7 +55,8 @@ class _Share:
     """What the keeper knows of one partition number: records that wait, verdicts that were seen."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, tuple[float, Given]] = {}
+        self.waiting: dict[str, Given] = {}
+        self.deadlines: list[tuple[float, str]] = []
         self.seen: dict[str, None] = {}
         self.actions = Watermark()
         self.results: deque[tuple[float, int]] = deque()
@@ -58,6 +66,7 @@ class KeeperTools(msgspec.Struct, frozen=True):
     """What the keeper works with."""
 
     bus: Bus
+    connections: Mapping[str, Provider]
     verdicts: Verdicts
     dead_letters: DeadLetters
     tokens: Tokens
@@ -135,41 +144,74 @@ class Keeper:
             await self._tools.verdicts.publish(given, "rejected", reason="token_not_genuine")
             share.actions.finished(record.offset)
             return
-        share.waiting[place] = (self._tools.clock.monotonic() + self._settings.verdict_wait_seconds, given)
+        share.waiting[place] = given
+        heapq.heappush(share.deadlines, (self._tools.clock.monotonic() + self._patience(given), place))
 
     def _take_verdict(self, share: _Share, record: Record) -> None:
         share.results.append((self._tools.clock.monotonic(), record.offset + 1))
         place = next((value for name, value in record.headers if name == "ce_id"), b"").decode().removesuffix(".result")
         waiting = share.waiting.pop(place, None)
         if waiting is not None:
-            share.actions.finished(waiting[1].offset)
+            share.actions.finished(waiting.offset)
             return
         share.seen[place] = None
         while len(share.seen) > self._settings.max_waiting:
             del share.seen[next(iter(share.seen))]
 
+    def _patience(self, given: Given) -> float:
+        unasked = given.actions.in_reply_to is None
+        if unasked and isinstance(self._tools.connections.get(given.connection), CanControl):
+            return self._settings.unasked_wait_seconds
+        return self._settings.verdict_wait_seconds
+
     async def _expire(self) -> None:
-        """Give a verdict to what nobody could use in time; oldest first, so one look at the head is enough."""
+        """Bring what nobody used in time to its end."""
         now = self._tools.clock.monotonic()
         for share in list(self._shares.values()):
             late: list[tuple[str, Given]] = []
-            for place, (deadline, given) in share.waiting.items():
-                if deadline > now or len(late) >= self._settings.poll_records:
-                    break
-                late.append((place, given))
-            if not late:
-                continue
-            async with anyio.create_task_group() as tasks:
-                for _, given in late:
-                    tasks.start_soon(self._give_up, given)
-            for place, given in late:
-                share.waiting.pop(place, None)
-                share.actions.finished(given.offset)
+            while share.deadlines and share.deadlines[0][0] <= now and len(late) < self._settings.poll_records:
+                place = heapq.heappop(share.deadlines)[1]
+                if place in share.waiting:
+                    late.append((place, share.waiting[place]))
+            if late:
+                await self._end(share, late)
 
-    async def _give_up(self, given: Given) -> None:
-        asked = given.actions.in_reply_to is not None
-        reason = "no_replica_held_the_question" if asked else "no_question_was_open"
-        await self._tools.verdicts.publish(given, "expired", reason=reason)
+    async def _end(self, share: _Share, late: list[tuple[str, Given]]) -> None:
+        """Sessions side by side, the records of one in their order."""
+        by_session: dict[str, list[Given]] = {}
+        for _, given in late:
+            by_session.setdefault(given.reference, []).append(given)
+        async with anyio.create_task_group() as tasks:
+            for records in by_session.values():
+                tasks.start_soon(self._end_session, records)
+        for place, given in late:
+            share.waiting.pop(place, None)
+            share.actions.finished(given.offset)
+
+    async def _end_session(self, records: list[Given]) -> None:
+        for given in records:
+            provider: object = self._tools.connections.get(given.connection)
+            if isinstance(provider, CanControl) and given.actions.actions:
+                await self._control(provider, given)
+            else:
+                asked = given.actions.in_reply_to is not None
+                reason = "no_replica_held_the_question" if asked else "no_question_was_open"
+                await self._tools.verdicts.publish(given, "expired", reason=reason)
+
+    async def _control(self, provider: CanControl, given: Given) -> None:
+        """Another way to the call: the provider's live control."""
+        verdicts = self._tools.verdicts
+        try:
+            await provider.control(given.session, given.actions.actions)
+        except Poison as poison:
+            await verdicts.publish(given, "rejected", reason="invalid_for_provider", detail=scrub(str(poison)))
+        except Rejected as rejected:
+            await verdicts.publish(given, "rejected", reason="refused_by_provider", detail=scrub(str(rejected)))
+        except Unavailable as error:
+            await verdicts.publish(given, "expired", reason="provider_unavailable", detail=scrub(str(error)))
+        else:
+            status: ActionStatus = "delivered" if given.actions.in_reply_to is None else "delivered_late"
+            await verdicts.publish(given, status, delivered_by="control")
 
     async def _bury(self, record: Record, poison: Poison) -> None:
         letter = DeadLetter(

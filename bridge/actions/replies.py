@@ -93,10 +93,8 @@ class Replies:
             question = self._pending.newest_open(given.reference.encode())
             return None if question is None else self._answer(question, given)
         question = self._pending.by_token(token)
-        if question is None:
-            return None
-        if question.reference != given.reference:
-            return _Refusal(given, "rejected", "token_of_another_session", question.event_id)
+        if question is None or question.reference != given.reference:
+            return None  # not genuine for this session: the keeper rejects it, once
         match question.closed:
             case None:
                 return self._answer(question, given)

@@ -8,7 +8,7 @@ what will lead to one. Which decision is right is `policy`'s business; which com
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -230,7 +230,7 @@ class Dispatch:
             metadata=command.metadata,
             trace=case.origin.trace,
         )
-        await self._announce(plan, window_seconds=provider.match_window_seconds)
+        await self._announce(plan, plan.known_by, provider.match_window_seconds)
         reached("before_claim")
         if await self._ledger.claim(sending) == "contested":
             return _AGAIN  # policy finds the claim unsettled now
@@ -271,15 +271,19 @@ class Dispatch:
                 self._lane.doubt(sending, outcome, duration_ms)
             case NotSent():
                 return await self._not_sent(case, sending, outcome)
-            case Accepted() | Refused():
+            case Accepted():
+                if outcome.provider_call_id is not None and case.provider is not None:
+                    names = (f"call/{outcome.provider_call_id}",)
+                    await self._announce(plan, names, case.provider.session_ttl_seconds)
                 await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
-                if isinstance(outcome, Refused):
-                    await self._retract(plan)
+            case Refused():
+                await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
+                await self._retract(plan)
         return None
 
-    async def _announce(self, plan: Plan, *, window_seconds: float) -> None:
-        """Let every replica know under which names the provider may speak of the call, before it can."""
-        if not plan.known_by:
+    async def _announce(self, plan: Plan, names: Sequence[str], window_seconds: float) -> None:
+        """Let every replica know under which names the provider may speak of the call, as soon as we know them."""
+        if not names:
             return
         world = self._world
         now = world.clock.now()
@@ -293,7 +297,7 @@ class Dispatch:
         )
         while True:
             try:
-                await world.index.announce(plan.command.connection, plan.known_by, known)
+                await world.index.announce(plan.command.connection, names, known)
             except Unavailable:
                 await anyio.sleep(world.settings.retry_seconds)
             else:

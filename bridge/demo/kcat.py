@@ -3,7 +3,7 @@ r"""A stand-in for kcat, for machines without it: `python -m bridge.demo.kcat` t
 It promises to put a key where Kafka's own clients put it (kcat: `-X partitioner=murmur2_random`), and to pass lines on
 as they come. Everything else kcat can do, and talking to anything but an unencrypted broker, is left to kcat.
 
-    -b HOST:PORT -P -t TOPIC (-k KEY | -K DELIMITER)          produce each line of standard input
+    -b HOST:PORT -P -t TOPIC -k KEY                           produce each line of standard input
     -b HOST:PORT -C -t TOPIC -o beginning|end [-e] -f FORMAT   consume; -e: stop at the end; %k %s %p %o, \n and \t
 """
 
@@ -38,10 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _produce(bus: Bus, options: argparse.Namespace) -> None:
     async with bus.producer("kcat") as producer:
         while line := await anyio.to_thread.run_sync(sys.stdin.buffer.readline, abandon_on_cancel=True):
-            key, value = options.k.encode(), line.rstrip(b"\n")
-            if options.K:
-                key, _, value = value.partition(options.K.encode())
-            await producer.publish(options.t, key=key, value=value)
+            await producer.publish(options.t, key=options.k.encode(), value=line.rstrip(b"\n"))
 
 
 async def _consume(bus: Bus, options: argparse.Namespace) -> None:
@@ -73,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("-C", action="store_true", help="consume")
     parser.add_argument("-b", required=True, metavar="HOST:PORT", help="the broker")
     parser.add_argument("-t", required=True, metavar="TOPIC")
-    key = parser.add_mutually_exclusive_group()
-    key.add_argument("-k", default="", metavar="KEY", help="the key of every record")
-    key.add_argument("-K", default="", metavar="DELIMITER", help="what stands between key and value in a line")
+    parser.add_argument("-k", default="", metavar="KEY", help="the key of every record")
     parser.add_argument("-o", default="end", choices=["beginning", "end"], help="where to begin")
     parser.add_argument("-e", action="store_true", help="stop at the end")
     parser.add_argument("-f", default="%s\\n", metavar="FORMAT")

@@ -51,7 +51,7 @@ def next_steps(settings: QuickStart) -> Iterator[NextStep]:
     yield NextStep(
         "be the agent, until Ctrl-C: take the token of each call that asks for you, and answer with it",
         f"{consume} -X fetch.wait.max.ms=20 -t {topics.events.name} -o end | {_TOKEN_TO_ANSWER}"
-        f" | {produce} -t {topics.actions.name} -K :",
+        f""" | while read -r key answer; do echo "$answer" | {produce} -t {topics.actions.name} -k "$key"; done""",
     )
     mine = _command("demo-3", ANYBODY, f'"metadata":{{"agent":"{MINE}"}}')
     why = "a call that asks for you, from another terminal: the sample agent leaves it alone"
@@ -62,10 +62,11 @@ def next_steps(settings: QuickStart) -> Iterator[NextStep]:
     )
 
 
-# Of the first event of a call of ours key and token, made into an answer: too fast for typing, so a filter does it.
+# Of the first event of a call of ours key and token, made into an answer: typing takes longer than the provider waits.
+# A kcat for each answer, because kcat reads a pipe in blocks and would hold a single line back.
 _TOKEN_TO_ANSWER = (
     rf"""sed -un 's/^\([^ ]*\) .*"session.started".*"agent":"{MINE}".*"token":"\([^"]*\)".*"""
-    r"""/\1:{"in_reply_to":"\2","actions":[{"type":"speak","text":"Hello from a shell."}]}/p'"""
+    r"""/\1 {"in_reply_to":"\2","actions":[{"type":"speak","text":"Hello from a shell."}]}/p'"""
 )
 
 
