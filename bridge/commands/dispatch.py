@@ -19,7 +19,7 @@ from bridge.commands import policy
 from bridge.commands.accounts import Account, Gate
 from bridge.commands.dials import Dials
 from bridge.commands.results import Results
-from bridge.commands.settle import Addressee, Settlement
+from bridge.commands.settle import Addressee, Settlement, settled_of
 from bridge.ledger import records
 from bridge.ledger.index import Index, Known, lifetime, name_key
 from bridge.ledger.partition import Ended, LedgerPartition, Tombstone
@@ -313,7 +313,7 @@ class Dispatch:
 
     async def _not_sent(self, case: _Case, sending: Sending, outcome: NotSent) -> Deferred | _Again | None:
         """Write the proof down, then wait: a short while here, a long one in the ledger."""
-        await self._settlement.not_sent(sending, outcome)
+        await self._ledger.write(settled_of(sending, outcome, None, at_ms=epoch_ms(self._world.clock)))
         settings = self._world.settings
         if sending.attempt >= settings.limits.max_attempts:
             return _AGAIN

@@ -104,8 +104,9 @@ class Ownership:
         self._jobs = tasks
         for command_id in self._recovery.take_over():
             self._conclude(command_id)
-        for deferred in self._ledger.state.deferred():
-            self._schedule(deferred)
+        for entry in self._ledger.state.entries.values():
+            if entry.deferred is not None:
+                self._schedule(entry.deferred)
         tasks.start_soon(self._recovery.run, self._conclude)
         tasks.start_soon(self._keep_time)
         tasks.start_soon(Sweep(self._ledger, self._world.clock, self._settings.sweep).run)
@@ -249,7 +250,7 @@ class Ownership:
 
     def _on_foreign(self, command_ids: frozenset[str]) -> None:
         """Somebody else wrote about these: a former owner, late."""
-        for sending in self._ledger.state.unsettled_of(command_ids):
+        for sending in self._ledger.state.unsettled(command_ids):
             self._recovery.add(sending, Unknown("owner_gone"), None)
         for command_id in command_ids:
             self._conclude(command_id)

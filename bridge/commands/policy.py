@@ -202,7 +202,7 @@ def _was_cancelled(entry: Entry) -> bool:
     """Whether the end of a finished command was that it was cancelled."""
     if entry.settled is not None:
         return isinstance(entry.settled.result, CallCancelled)
-    return entry.archived is not None and entry.archived.cancelled
+    return entry.archived is not None and entry.archived.was_cancelled
 
 
 def _refused(question: Question, refused: Refused) -> CallRefused:

@@ -17,7 +17,7 @@ from bridge.commands.dispatch import World
 from bridge.commands.settle import Settlement
 from bridge.ledger.partition import Ended, LedgerPartition
 from bridge.ledger.records import Sending
-from bridge.ledger.transitions import State
+from bridge.ledger.transitions import Entry, State
 from bridge.model.outcome import Accepted, Outcome, Refused, Unknown
 from bridge.model.results import SettledBy
 from bridge.model.words import call_id_of
@@ -68,16 +68,16 @@ class Recovery:
         return len(self._doubts)
 
     def take_over(self) -> list[str]:
-        """Everything that former owners left in doubt; returns the ids that can be brought to their end at once."""
-        for sending in self._ledger.state.unsettled():
+        """Everything that former owners left in doubt or owed; returns what can be brought to its end at once."""
+        state = self._ledger.state
+        for sending in state.unsettled():
             self.add(sending, Unknown("owner_gone"), None)
-        at_once = [each for each in self._doubts if self._world.index.heard_of(each) is not None]
-        for command_id, entry in self._ledger.state.entries.items():
-            if entry.unsure is not None and (
-                entry.settled is not None or self._world.index.heard_of(command_id) is not None
-            ):
-                at_once.append(command_id)
-        return at_once
+        heard = [
+            command_id
+            for command_id, entry in state.entries.items()
+            if entry.archived is None and self._world.index.heard_of(command_id) is not None
+        ]
+        return [*(command_id for command_id, entry in state.entries.items() if entry.owed), *heard]
 
     def add(self, sending: Sending, outcome: Unknown, duration_ms: int | None) -> None:
         """Doubt a claim. Doubting it again changes nothing."""
@@ -94,17 +94,28 @@ class Recovery:
         Raises:
             Ended: the lane was succeeded.
         """
+        await self._settlement.pay(command_id)
         entry = self._ledger.state.entry(command_id)
-        if entry is not None and entry.state in {State.UNSETTLED, State.UNKNOWN} and entry.settled is None:
-            evidence = self._evidence(command_id)
-            if evidence is not None and entry.sending is not None:
-                outcome, by = evidence
-                await self._settlement.answered(entry.sending, outcome, duration_ms=None, by=by)
-            elif entry.state is State.UNSETTLED and not await self._give_up_in_time(command_id):
-                return
-        else:
-            await self._settlement.adopt(command_id)
+        if entry is not None and not await self._concluded(command_id, entry):
+            return
         self._doubts.pop(command_id, None)
+
+    async def _concluded(self, command_id: str, entry: Entry) -> bool:
+        """Do what can be done; False while evidence is still waited for."""
+        in_doubt = command_id in self._doubts or entry.unsure is not None
+        if entry.state is State.FINISHED or not in_doubt:
+            return True
+        if entry.deferred is not None:
+            return True  # the command is at hand and comes back by itself
+        if entry.settled is not None and entry.settled.attempt == entry.attempt:
+            await self._settlement.give_up(command_id)
+            return True
+        evidence = self._evidence(command_id)
+        if evidence is not None and entry.sending is not None:
+            outcome, by = evidence
+            await self._settlement.answered(entry.sending, outcome, duration_ms=None, by=by)
+            return True
+        return entry.state is not State.UNSETTLED or await self._give_up_in_time(command_id)
 
     def _evidence(self, command_id: str) -> tuple[Accepted | Refused, SettledBy] | None:
         """What is known by now, and from where."""

@@ -15,7 +15,8 @@ from bridge.commands.policy import given_up
 from bridge.commands.results import Results
 from bridge.ledger.partition import LedgerPartition
 from bridge.ledger.records import CommandRecord, Sending, Settled, Unsure
-from bridge.ledger.transitions import Entry, State
+from bridge.ledger.transitions import Entry
+from bridge.model.errors import Broken
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.model.results import (
     CallInitiated,
@@ -105,24 +106,17 @@ class Settlement:
             Ended: the lane was succeeded.
         """
         entry = self._ledger.state.entry(sending.command_id)
-        was_unknown = entry is not None and entry.unsure is not None
         result = result_of(sending, outcome, at=self._clock.now(), duration_ms=duration_ms, by=by)
-        if was_unknown:
+        if entry is not None and entry.unsure is not None:
             result = msgspec.structs.replace(result, settles_unknown=True)
-        settled = self._record(sending, outcome, result)
-        await self._ledger.write(settled)
-        reached("after_settle")
-        await self.publish(result, addressee(sending))
-        if was_unknown:
-            await self._ledger.write(msgspec.structs.replace(settled, published=True))
-
-    async def not_sent(self, sending: Sending, outcome: NotSent) -> None:
-        """Write down the proof that nothing was dialled.
-
-        Raises:
-            Ended: the lane was succeeded.
-        """
-        await self._ledger.write(self._record(sending, outcome, None))
+        settled = settled_of(sending, outcome, result, at_ms=epoch_ms(self._clock))
+        settled = msgspec.structs.replace(settled, epoch=self._ledger.state.epoch)
+        if by == "answer":  # the command's offset waits for this very call to return
+            await self._ledger.write(settled)
+            reached("after_settle")
+            await self.publish(result, addressee(sending))
+        else:
+            await self._pay(settled)
 
     async def unsure(self, sending: Sending, outcome: Unknown, *, duration_ms: int | None = None) -> None:
         """Say that nobody knows what an attempt came to.
@@ -142,7 +136,7 @@ class Settlement:
             detail=outcome.detail,
             duration_ms=duration_ms,
         )
-        await self._ledger.write(
+        await self._pay(
             Unsure(
                 command_id=sending.command_id,
                 attempt=sending.attempt,
@@ -154,25 +148,42 @@ class Settlement:
                 trace=sending.trace,
             )
         )
-        await self.publish(result, addressee(sending))
 
-    async def adopt(self, command_id: str) -> None:
-        """Somebody else wrote what the command came to (a former owner, late): publish it, as the owner.
+    async def pay(self, command_id: str) -> None:
+        """Publish a result that is owed: written by a former owner late, or before a crash.
 
         Raises:
             Ended: the lane was succeeded.
         """
         entry = self._ledger.state.entry(command_id)
-        if entry is None:
+        if entry is None or not entry.owed:
             return
-        if entry.unsure is not None and entry.settled is not None:
-            await self._adopt_after_unknown(entry, entry.settled)
-        elif entry.state is State.FINISHED:
-            settled = entry.settled or await self._ledger.recall(command_id)
-            await self.publish_again(command_id, addressee(settled))
-        elif entry.state is State.FREE and entry.settled is not None and isinstance(entry.settled.outcome, NotSent):
-            result = self._refused(entry, entry.settled)
-            await self.finish(result, digest=entry.settled.digest, to=addressee(entry.settled))
+        if entry.settled is None or entry.settled.result is None:
+            if entry.unsure is not None:
+                await self._pay(entry.unsure)
+            return
+        result = entry.settled.result
+        if entry.unsure is not None and isinstance(result, CallInitiated | CallRefused):
+            result = msgspec.structs.replace(result, settles_unknown=True)
+        own = msgspec.structs.replace(entry.settled, epoch=self._ledger.state.epoch, result=result)
+        await self._pay(own)
+
+    async def give_up(self, command_id: str) -> None:
+        """A former owner has proven that its attempt did not dial, and the command itself is no longer at hand.
+
+        Raises:
+            Ended: the lane was succeeded.
+        """
+        entry = self._ledger.state.entry(command_id)
+        if entry is None or entry.settled is None or entry.settled.result is not None:
+            return
+        result = self._refused(entry, entry.settled)
+        if entry.unsure is not None:
+            result = msgspec.structs.replace(result, settles_unknown=True)
+        settled = msgspec.structs.replace(
+            entry.settled, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result
+        )
+        await self._pay(settled)
 
     async def testify(self, sending: Sending, outcome: Outcome, *, duration_ms: int) -> None:
         """What came of a dial whose lane is no more, as evidence for the new owner. Publishes nothing.
@@ -185,37 +196,18 @@ class Settlement:
         result: Result | None = None
         if not isinstance(outcome, NotSent):
             result = result_of(sending, outcome, at=self._clock.now(), duration_ms=duration_ms, by="answer")
-        await self._ledger.testify(self._record(sending, outcome, result))
-
-    def _record(self, sending: Sending, outcome: Outcome, result: Result | None) -> Settled:
-        """The ledger's record of it."""
-        return Settled(
-            command_id=sending.command_id,
-            attempt=sending.attempt,
-            epoch=self._ledger.state.epoch,
-            at_ms=epoch_ms(self._clock),
-            digest=sending.digest,
-            key=sending.key,
-            outcome=outcome,
-            result=result,
-            trace=sending.trace,
+        await self._ledger.testify(
+            msgspec.structs.replace(settled_of(sending, outcome, result, at_ms=epoch_ms(self._clock)), owed=True)
         )
 
-    async def _adopt_after_unknown(self, entry: Entry, settled: Settled) -> None:
-        """The one settlement after an unknown, unless it has been published already."""
-        if settled.published:
-            return
-        result = settled.result
-        if result is None:
-            result = self._refused(entry, settled)
-        if isinstance(result, CallInitiated | CallRefused):
-            result = msgspec.structs.replace(result, settles_unknown=True)
-        own = msgspec.structs.replace(
-            settled, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result, published=False
-        )
-        await self._ledger.write(own)
-        await self.publish(result, addressee(own))
-        await self._ledger.write(msgspec.structs.replace(own, published=True))
+    async def _pay(self, record: Settled | Unsure) -> None:
+        """Write a result down as owed, publish it, and write down that it is not owed any more."""
+        if record.result is None:
+            raise Broken("nothing is owed without a result")
+        await self._ledger.write(msgspec.structs.replace(record, owed=True))
+        reached("after_settle")
+        await self.publish(record.result, addressee(record))
+        await self._ledger.write(msgspec.structs.replace(record, owed=False))
 
     def _refused(self, entry: Entry, settled: Settled) -> CallRefused:
         """A command that provably was not dialled, by somebody who could not try again."""
@@ -265,3 +257,18 @@ def result_of(
                 duration_ms=duration_ms,
                 settled_by=by,
             )
+
+
+def settled_of(sending: Sending, outcome: Outcome, result: Result | None, *, at_ms: int) -> Settled:
+    """The ledger's record of what a claim came to."""
+    return Settled(
+        command_id=sending.command_id,
+        attempt=sending.attempt,
+        epoch=sending.epoch,
+        at_ms=at_ms,
+        digest=sending.digest,
+        key=sending.key,
+        outcome=outcome,
+        result=result,
+        trace=sending.trace,
+    )

@@ -64,8 +64,8 @@ def _claims(command_id: str, entry: Entry) -> list[bytes]:
 
 def _ends(command_id: str, entry: Entry) -> list[bytes]:
     keys = [f"{command_id}/settled/{attempt}".encode() for attempt in range(entry.attempt + 1)]
-    if entry.unsure is not None:
-        keys.append(f"{command_id}/unsure/{entry.unsure.attempt}".encode())
+    if entry.unsure is not None or (entry.archived is not None and entry.archived.was_unsure):
+        keys.append(f"{command_id}/unsure/{entry.attempt}".encode())
     if entry.deferred is not None:
         keys.append(f"{command_id}/deferred".encode())
     return keys

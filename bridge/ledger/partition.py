@@ -243,7 +243,9 @@ class LedgerPartition:
         if offset > self.state.next_offset:
             foreign = await self._fold_gap(self.state.next_offset, offset)
         if isinstance(write.record, Sending):
-            write.claim = "contested" if write.record.command_id in foreign else "counted"
+            # Not only the gap in front of this claim speaks: an earlier write's gap may have told of the id as well.
+            counts = write.record.command_id not in foreign and self.state.may_count(write.record)
+            write.claim = "counted" if counts else "contested"
         if write.record is None:
             self._erase(write.key, offset)
         else:

@@ -42,8 +42,9 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="settled", omit_defaults=True):
     """Knowledge of what an attempt came to. With a `result` the command is finished; without, it may be tried again.
 
-    Attempt 0 is a command that ended before any claim: refused, expired, cancelled. `published` is written only where
-    nothing else would lead to a second publication: for the settlement of an unknown.
+    Attempt 0 is a command that ended before any claim: refused, expired, cancelled. `owed`: the command's offset may be
+    committed already, so nothing but this record leads to the publication of its result; once it is published, the
+    record is written again without.
     """
 
     command_id: str
@@ -54,12 +55,12 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     key: bytes | None
     outcome: Outcome | None = None
     result: Result | None = None
-    published: bool = False
+    owed: bool = False
     trace: tuple[tuple[str, bytes], ...] = ()
 
 
 class Unsure(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="unsure", omit_defaults=True):
-    """Nobody knows what the attempt came to, and `call.unknown` is published. Knowledge may still follow."""
+    """Nobody knows what the attempt came to: `call.unknown` is published, or `owed`. Knowledge may still follow."""
 
     command_id: str
     attempt: int
@@ -68,6 +69,7 @@ class Unsure(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="u
     digest: bytes
     key: bytes | None
     result: Result
+    owed: bool = False
     trace: tuple[tuple[str, bytes], ...] = ()
 
 

@@ -73,13 +73,14 @@ class Archived(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     at_ms: int
     offset: int
-    cancelled: bool = False
+    was_cancelled: bool = False
+    was_unsure: bool = False
 
 
 class Entry:
     """All that is known of one command id. Changed by `LedgerState` only."""
 
-    __slots__ = ("archived", "deferred", "sending", "settled", "settled_offset", "unsure")
+    __slots__ = ("archived", "contested", "deferred", "sending", "settled", "settled_offset", "unsure")
 
     def __init__(self) -> None:
         self.sending: Sending | None = None
@@ -88,6 +89,15 @@ class Entry:
         self.deferred: Deferred | None = None
         self.settled_offset = -1
         self.archived: Archived | None = None
+        self.contested = False
+        """Two owners have claimed the same attempt: no claim of it counts."""
+
+    @property
+    def owed(self) -> bool:
+        """Whether a result is in the log and perhaps not published."""
+        if self.settled is not None and self.settled.result is not None:
+            return self.settled.owed
+        return self.unsure is not None and self.unsure.owed
 
     @property
     def attempt(self) -> int:
@@ -142,6 +152,7 @@ class LedgerState:
         self.recent_claims: dict[str, list[float]] = {}
         """When each connection was claimed for last, in wall-clock seconds: what a new owner's pace goes on from."""
         self._old_fences: list[Fence] = []
+        self._last_fence = -1
 
     def entry(self, command_id: str) -> Entry | None:
         """What is known of the id, if anything."""
@@ -151,9 +162,13 @@ class LedgerState:
         """Take in one record, whoever wrote it. Folding a copy again changes nothing."""
         match record:
             case Fence(owner=self.owner):
-                self.epoch = offset if self.epoch < 0 else self.epoch
+                self.epoch = self._last_fence = offset if self.epoch < 0 else self.epoch
             case Fence():
                 self._old_fences.append(record)
+                self._last_fence = offset
+            case Settled() if record.result is not None and record.epoch < self._last_fence and not record.owed:
+                # Written late by a former owner, who does not publish any more: the owner owes the result.
+                self._fold_command(msgspec.structs.replace(record, owed=True), offset)
             case _:
                 self._fold_command(record, offset)
         self.next_offset = max(self.next_offset, offset + 1)
@@ -197,17 +212,22 @@ class LedgerState:
             case _:
                 return Verdict()
 
-    def unsettled(self) -> list[Sending]:
-        """Claims of which nobody has said what they came to."""
-        return [
-            entry.sending
-            for entry in self.entries.values()
-            if entry.sending is not None and entry.state is State.UNSETTLED
-        ]
+    def may_count(self, claim: Sending) -> bool:
+        """Whether an acknowledged claim is the permission to dial, by all that stands in front of it."""
+        entry = self.entries.get(claim.command_id)
+        if entry is None:
+            return True
+        if entry.contested:
+            return False
+        if entry.state in {State.FREE, State.DEFERRED}:
+            return entry.attempt < claim.attempt
+        copy = entry.sending
+        own = copy is not None and (copy.epoch, copy.attempt) == (self.epoch, claim.attempt)
+        return own and entry.state is State.UNSETTLED
 
-    def unsettled_of(self, command_ids: Iterable[str]) -> list[Sending]:
-        """Those of `unsettled` that belong to these commands."""
-        entries = (self.entries.get(command_id) for command_id in command_ids)
+    def unsettled(self, among: Iterable[str] | None = None) -> list[Sending]:
+        """Claims of which nobody has said what they came to; only those of some commands, if they are named."""
+        entries = self.entries.values() if among is None else [self.entries.get(each) for each in among]
         return [each.sending for each in entries if each and each.sending and each.state is State.UNSETTLED]
 
     def over_before(self, before_ms: int, *, most: int) -> list[tuple[str, Entry]]:
@@ -226,16 +246,16 @@ class LedgerState:
         self._old_fences = [fence for fence in self._old_fences if fence.at_ms >= before_ms]
         return [key_of(fence) for fence in old]
 
-    def deferred(self) -> list[Deferred]:
-        """Commands that wait for their time (or whose end is not published yet)."""
-        return [entry.deferred for entry in self.entries.values() if entry.deferred is not None]
-
 
 def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
     """Keep the record that knows more. Order and copies do not matter."""
     match record:
         case Sending():
-            entry.sending = _later(entry.sending, record)
+            known = entry.sending
+            if known is not None and known.attempt == record.attempt and known.epoch != record.epoch:
+                entry.contested = True
+            entry.sending = _later(known, record)
+            entry.contested = entry.contested and (known is None or record.attempt <= known.attempt)
         case Unsure():
             entry.unsure = _later(entry.unsure, record)
         case Deferred():
@@ -249,16 +269,17 @@ def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
 def _archive(entry: Entry) -> None:
     """Once nothing is left to do for a finished command, memory keeps where its result stands; the log has the rest."""
     settled = entry.settled
-    if settled is None or settled.result is None or entry.deferred is not None or entry.unsure is not None:
+    if settled is None or settled.result is None or settled.owed or entry.deferred is not None:
         return
     entry.archived = Archived(
-        settled.attempt,
-        settled.digest,
-        settled.at_ms,
-        entry.settled_offset,
-        isinstance(settled.result, CallCancelled),
+        attempt=settled.attempt,
+        digest=settled.digest,
+        at_ms=settled.at_ms,
+        offset=entry.settled_offset,
+        was_cancelled=isinstance(settled.result, CallCancelled),
+        was_unsure=entry.unsure is not None,
     )
-    entry.settled = entry.sending = None
+    entry.settled = entry.sending = entry.unsure = None
 
 
 def _later(known: S | None, record: S) -> S:
@@ -266,13 +287,13 @@ def _later(known: S | None, record: S) -> S:
 
 
 def _better(known: Settled | None, record: Settled) -> Settled:
-    """A result beats none, a published settlement beats one that is not; among equals the later attempt."""
+    """A result beats none, a settlement what it settles, the later attempt the earlier, the published the owed."""
     return record if known is None or _weight(record) >= _weight(known) else known
 
 
-def _weight(settled: Settled) -> tuple[bool, bool, bool, int]:
+def _weight(settled: Settled) -> tuple[bool, bool, int, bool]:
     settles_unknown = getattr(settled.result, "settles_unknown", False)
-    return settled.result is not None, settled.published, settles_unknown, settled.attempt
+    return settled.result is not None, settles_unknown, settled.attempt, not settled.owed
 
 
 def _erase(entry: Entry, key: KeyParts) -> None:
