@@ -41,7 +41,7 @@ from bridge.ingress.guarded import ServerLimits
 from bridge.ingress.router import Flows, Router, RouterSettings
 from bridge.ingress.server import HttpServer
 from bridge.ledger.index import PROBE_KEY, Index, IndexSettings
-from bridge.model.errors import Unavailable
+from bridge.model.errors import CallbridgeError, Misconfigured, Unavailable
 from bridge.providers.protocol import Provider
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.health import Health, beat
@@ -88,9 +88,18 @@ class Daemon:
         self._partitions = checked.config.topics.commands.partitions
         self.ports: dict[str, int] = {}
         """The ports that were bound, by listener: `webhooks` and `management`."""
+        self.failure: CallbridgeError | None = None
+        """Why it could not start, for the person who tried."""
 
     async def assemble(self) -> None:
         """Open everything; the process is ready when this returns."""
+        try:
+            await self._assemble()
+        except CallbridgeError as error:
+            self.failure = error
+            raise
+
+    async def _assemble(self) -> None:
         config, supervisor = self._config, self._supervisor
         ready = {name: self._health.part(name) for name in ("kafka", "index", "actions", "webhooks", "commands")}
         supervisor.spawn("heartbeat", self._heartbeat)
@@ -328,7 +337,16 @@ class Daemon:
             ssl_context=tls,
         )
         listening = _Listening()
-        drain = self._spawn_stoppable(name, lambda: server.serve(task_status=listening), server.stop)
+
+        async def serve() -> None:
+            try:
+                await server.serve(task_status=listening)
+            except OSError as error:
+                table, found = name.replace("webhooks", "ingress"), str(error.strerror)
+                self.failure = Misconfigured(self._checked.file, table, found=found, allowed="a free address and port")
+                raise self.failure from error
+
+        drain = self._spawn_stoppable(name, serve, server.stop)
         await listening.bound.wait()
         self.ports[name] = listening.port
         return drain
@@ -365,7 +383,14 @@ class _Listening:
 
 
 async def serve(checked: Checked, sink: Sink | None = None) -> int:
-    """Run the daemon until a signal or a failure; returns the exit code."""
+    """Run the daemon until a signal or a failure; returns the exit code.
+
+    Raises:
+        CallbridgeError: it could not start, and everything is closed again; the log has it too, scrubbed and shortened.
+    """
     supervisor = Supervisor(SystemClock(), shutdown_seconds=checked.config.process.shutdown_seconds)
     daemon = Daemon(checked, supervisor, dropped_log_lines=lambda: 0 if sink is None else sink.dropped_lines)
-    return await supervisor.run(daemon.assemble)
+    exit_code = await supervisor.run(daemon.assemble)
+    if daemon.failure is not None:
+        raise daemon.failure
+    return exit_code

@@ -87,7 +87,7 @@ class Relay:
         seconds = asking.provider.reply_seconds(asking.heard)
         if seconds <= 0 or self._pending.full:
             await publish(None)
-            return Asked(asking.provider.fallback(asking.heard), "fallback" if seconds <= 0 else "full")
+            return Asked(asking.provider.fallback(asking.heard), "acknowledgement" if seconds <= 0 else "full")
         waiter = Waiter(asking.provider, asking.heard)
         question = Question(
             reference=asking.reference,

@@ -67,7 +67,13 @@ class Verdicts:
         for _ in range(_TRIES):
             try:
                 await self._producer.publish(
-                    self._topic, key=given.reference.encode(), value=encoder.encode(result), headers=headers
+                    self._topic,
+                    key=given.reference.encode(),
+                    value=encoder.encode(result),
+                    headers=headers,
+                    # Beside its action, wherever that was put (without a key, or by another client's hash): the keeper
+                    # sees both only if their partitions have the same number.
+                    partition=given.partition,
                 )
             except Unavailable as error:
                 log.warning("verdict.waits", action_id=given.action_id, status=status, error=str(error))

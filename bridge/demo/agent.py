@@ -48,9 +48,7 @@ def speak(text: str) -> Message:
 
 
 def is_ours(event: Message) -> bool:
-    """Several agents may share the topic. A command's `metadata` comes back on the events of its call: here it names
-    the agent, and what names none is ours.
-    """  # noqa: D205 -- one sentence
+    """Whether this agent is meant: a command's `metadata` comes back on the events of its call, and may name another."""
     return bool((event.get("metadata") or {}).get("agent", NAME) == NAME)
 
 

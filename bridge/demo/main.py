@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -35,17 +35,24 @@ INTERRUPTED = 128 + signal.SIGINT
 def demo(*, keep: bool, script: Path = SCRIPT) -> int:
     """Run it; returns the exit code. `keep`: leave everything running until Ctrl-C. `script`: how the provider behaves."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it ends the demo with a reason
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell had them ignored, for a job in the background
+        signal.signal(number, signal.default_int_handler)
     timeline = Timeline(sys.stdout)
     began = time.monotonic()
     try:
         with _stage(timeline, script) as stage:
-            return _play(stage, timeline, keep=keep, began=began)
+            wrong = _play(stage, timeline, keep=keep)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (DemoError, BrokerError, CallbridgeError) as error:
-        timeline.say(f"\ndemo failed: {error}")
+        wrong = [str(error)]
+    timeline.say(f"\neverything was ended, {time.monotonic() - began:.0f} s after the start")
+    if wrong:
+        timeline.say(f"demo failed: {'; '.join(wrong)}")
         return FAILED
+    if not keep:
+        timeline.say("`callbridge demo --keep` leaves it running and prints what to type next")
+    return 0
 
 
 @contextlib.contextmanager
@@ -53,7 +60,8 @@ def _stage(timeline: Timeline, script: Path) -> Iterator[Stage]:
     """Everything is up while the block lasts; started in the order of dependence, ended in reverse."""
     with contextlib.ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="callbridge-demo-")))
-        settings = quickstart.write(directory)
+        is_ours = running.enter_context(quickstart.claimed())
+        settings = quickstart.write(directory, takes_shipped_ports=is_ours)
         timeline.say("callbridge demo: one call, end to end, on this machine only\n")
         timeline.say(f"  broker     Tansu at {settings.bootstrap}; in memory: what it holds is gone when the demo ends")
         running.enter_context(QuickStartBroker(port=settings.broker_port))
@@ -69,29 +77,24 @@ def _stage(timeline: Timeline, script: Path) -> Iterator[Stage]:
         yield Stage(settings=settings, simulator=simulator, daemon=daemon, agent=cast.start_agent())
 
 
-def _play(stage: Stage, timeline: Timeline, *, keep: bool, began: float) -> int:
+def _play(stage: Stage, timeline: Timeline, *, keep: bool) -> list[str]:
+    """The call and the end of the daemon; returns what was not as it should be."""
     performance = Performance(stage, timeline)
     invitation = _invitation(stage) if keep else ""
     rows: list[summary.Row] = []
 
     def show() -> None:
         rows.extend(performance.rows())
-        timeline.say(_table(rows) + invitation)
+        timeline.say("\n".join(["", *map(str, rows)]) + invitation)
 
     anyio.run(performance.play, show, keep)
     if performance.was_interrupted and not rows:
-        return INTERRUPTED
+        raise KeyboardInterrupt
     stage.daemon.end(END_SECONDS)
     rows.append(summary.ended(stage.daemon.exit_code))
-    timeline.say(f"{rows[-1]}\n\neverything was ended after {time.monotonic() - began:.0f} s")
+    timeline.say(str(rows[-1]))
     wrong = [f"{row.what.strip()}: {row.seen}, wanted {row.wanted}" for row in rows if not row.is_good]
-    if wrong:
-        raise DemoError("; ".join([*wrong, *performance.story.troubles]))
-    return 0
-
-
-def _table(rows: Sequence[summary.Row]) -> str:
-    return "\n".join(["", *map(str, rows)])
+    return [*wrong, *performance.story.troubles]
 
 
 def _invitation(stage: Stage) -> str:

@@ -95,7 +95,7 @@ class Performance:
         began = time.monotonic()
         await self._until(
             lambda: len(self.story.owned) == partitions and self._stage.agent.says("listening to "),
-            lambda: f"{len(self.story.owned)} of {partitions} partitions of the ledger have an owner",
+            lambda: f"the groups did not form; {len(self.story.owned)} of {partitions} ledger partitions have an owner",
             seconds=JOIN_SECONDS,
         )
         self._timeline.say(
@@ -104,9 +104,11 @@ class Performance:
 
     async def _wait_for_end(self) -> None:
         """Over, everything answered, and nothing new for as long as a line is held back."""
-        for _ in range(2):
-            await self._until(self._is_over, lambda: f"so far: {dict(self.story.counts)}", seconds=CALL_SECONDS)
-            with anyio.move_on_after(2 * HOLD_SECONDS):
+        for rest_seconds in (2 * HOLD_SECONDS, 0.0):
+            await self._until(
+                self._is_over, lambda: f"the call was not over; so far {dict(self.story.counts)}", seconds=CALL_SECONDS
+            )
+            with anyio.move_on_after(rest_seconds):
                 while True:
                     await self._tick()
 
@@ -123,11 +125,11 @@ class Performance:
         is_answered = counts["answers"] == counts["webhooks"] and counts["verdicts"] >= counts["actions"]
         return result is not None and counts["calls.over"] > 0 and is_answered
 
-    async def _until(self, holds: Callable[[], bool], so_far: Callable[[], str], *, seconds: float) -> None:
+    async def _until(self, holds: Callable[[], bool], missing: Callable[[], str], *, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
-                raise DemoError(f"it did not come to this within {seconds:g} s; {so_far()}")
+                raise DemoError(f"within {seconds:g} s {missing()}")
             await self._tick()
 
     async def _tick(self) -> None:

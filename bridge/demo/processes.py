@@ -24,7 +24,7 @@ START_SECONDS = 30.0
 END_SECONDS = 40.0  # above the daemon's own `process.shutdown_seconds`
 POLL_SECONDS = 0.05
 REQUEST_SECONDS = 5.0
-LOG_LINES = 12
+LOG_LINES, LOG_COLUMNS = 8, 240
 OK = 200
 
 
@@ -48,7 +48,7 @@ class Child(LeashedProcess):
 
     def explained(self, what: str) -> DemoError:
         """The error to raise about it, with the end of its log."""
-        lines = tail(self.log).splitlines()[-LOG_LINES:]
+        lines = [line[:LOG_COLUMNS] for line in tail(self.log).splitlines()[-LOG_LINES:]]
         return DemoError("\n  ".join([f"{self.name}: {what}; the end of its log:", *(lines or ["(nothing)"])]))
 
     def wait(self, is_ready: Callable[[], bool], what: str) -> None:

@@ -6,12 +6,13 @@ package data (in the repository a link to `config/`), so there is one source; ru
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
 import socket
-import tomllib
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,6 +27,9 @@ from bridge.runtime.settings import Topics
 
 FILE = "quickstart.toml"
 CONNECTION = "demo"
+LISTENERS = 4
+"""Broker, webhooks, management, simulator."""
+_PORT = re.compile(r"(?<=^port = )\d+|(?<=127\.0\.0\.1:)\d+", re.MULTILINE)
 
 
 class QuickStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,33 +57,43 @@ class _Demo(msgspec.Struct, frozen=True):
     webhook_secrets: list[SecretSource]
 
 
-def write(directory: Path) -> QuickStart:
+@contextlib.contextmanager
+def claimed() -> Iterator[bool]:
+    """Whether the shipped ports may be taken: not while another demo is up, which may have yet to listen on its own."""
+    with socket.socket(socket.AF_UNIX) as name:
+        is_ours = True
+        try:
+            name.bind(b"\0callbridge-demo")  # Linux: a name in the namespace of the ports, gone with its process
+        except OSError as error:
+            is_ours = error.errno != errno.EADDRINUSE
+        yield is_ours
+
+
+def write(directory: Path, *, takes_shipped_ports: bool = True) -> QuickStart:
     """Write the effective configuration into `directory` and read it.
 
     Raises:
         Misconfigured: the shipped file is not what the demo expects.
     """
     file = directory / FILE
-    shipped = resources.files("bridge.demo").joinpath(FILE).read_text(encoding="utf-8")
-    file.write_text(_with_free_ports(shipped), encoding="utf-8")
+    shipped = resources.files("bridge.demo").joinpath(FILE)
+    if not shipped.is_file():
+        raise Misconfigured(
+            str(shipped), "(file)", found="nothing", allowed="config/quickstart.toml, built into the package"
+        )
+    text = _with_free_ports(shipped.read_text(encoding="utf-8"), takes_shipped=takes_shipped_ports)
+    file.write_text(text, encoding="utf-8")
     return _read(file)
 
 
-def _with_free_ports(text: str) -> str:
-    ports = _ports(tomllib.loads(text))
-    for port, other in zip(ports, free_ports(len(ports)), strict=True):
-        places = len(re.findall(rf"\b{port}\b", text))
-        if places != 1:
-            raise Misconfigured(FILE, "(ports)", found=f"{port} in {places} places", allowed="each port in one place")
-        if not _is_free(port):
-            text = re.sub(rf"\b{port}\b", str(other), text)
+def _with_free_ports(text: str, *, takes_shipped: bool) -> str:
+    """The same text with other ports in it. One that occurred twice would be replaced by two different ones."""
+    found = _PORT.findall(text)
+    if not len(found) == len(set(found)) == LISTENERS:
+        raise Misconfigured(FILE, "(ports)", found=", ".join(found), allowed=f"{LISTENERS}, each in one place")
+    others = iter(free_ports(LISTENERS))
+    text = _PORT.sub(lambda port: port[0] if takes_shipped and _is_free(int(port[0])) else str(next(others)), text)
     return f"# Written by `callbridge demo` from the shipped {FILE}; ports that were taken are replaced.\n{text}"
-
-
-def _ports(settings: dict[str, Any]) -> list[int]:
-    addresses = [*settings["kafka"]["bootstrap_servers"], settings["connections"][CONNECTION]["base_url"]]
-    ports = [int(address.rpartition(":")[2]) for address in addresses]
-    return [*ports, settings["ingress"]["port"], settings["management"]["port"]]
 
 
 def _is_free(port: int) -> bool:

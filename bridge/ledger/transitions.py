@@ -151,7 +151,8 @@ class LedgerState:
         self.entries: dict[str, Entry] = {}
         self.recent_claims: dict[str, list[float]] = {}
         """When each connection was claimed for last, in wall-clock seconds: what a new owner's pace goes on from."""
-        self._old_fences: list[Fence] = []
+        self._old_fences: dict[str, Fence] = {}
+        self._last_owner = ""
         self._last_fence = -1
 
     def entry(self, command_id: str) -> Entry | None:
@@ -161,12 +162,9 @@ class LedgerState:
     def fold(self, record: Record, offset: int) -> None:
         """Take in one record, whoever wrote it. Folding a copy again changes nothing."""
         match record:
-            case Fence(owner=self.owner):
-                self.epoch = self._last_fence = offset if self.epoch < 0 else self.epoch
             case Fence():
-                self._old_fences.append(record)
-                self._last_fence = offset
-            case Settled() if record.result is not None and record.epoch < self._last_fence and not record.owed:
+                self._fold_fence(record, offset)
+            case Settled() if record.result is not None and not record.owed and self._is_late(record):
                 # Written late by a former owner, who does not publish any more: the owner owes the result.
                 self._fold_command(msgspec.structs.replace(record, owed=True), offset)
             case _:
@@ -183,6 +181,18 @@ class LedgerState:
         _archive(entry)
         if not any(True for _ in entry.records()):
             del self.entries[key.command_id]
+
+    def _fold_fence(self, fence: Fence, offset: int) -> None:
+        if fence.owner != self.owner:
+            self._old_fences[fence.owner] = fence
+        elif self.epoch < 0:
+            self.epoch = offset
+        if fence.owner != self._last_owner:  # a copy (a retried write, a probe) begins no new ownership
+            self._last_owner, self._last_fence = fence.owner, offset
+
+    def _is_late(self, record: Settled) -> bool:
+        """Whether somebody else's fence stands between the writer's and this record."""
+        return record.epoch != self.epoch and record.epoch < self._last_fence
 
     def _fold_command(self, record: CommandRecord, offset: int) -> None:
         entry = self.entries.get(record.command_id)
@@ -242,8 +252,9 @@ class LedgerState:
 
     def take_old_fences(self, before_ms: int) -> list[bytes]:
         """Keys of former owners' fences from before that time; each is given once."""
-        old = [fence for fence in self._old_fences if fence.at_ms < before_ms]
-        self._old_fences = [fence for fence in self._old_fences if fence.at_ms >= before_ms]
+        old = [fence for fence in self._old_fences.values() if fence.at_ms < before_ms]
+        for fence in old:
+            del self._old_fences[fence.owner]
         return [key_of(fence) for fence in old]
 
 

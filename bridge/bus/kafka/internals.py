@@ -14,18 +14,42 @@ from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import anyio
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
-from aiokafka.errors import ProducerClosed
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, ProducerClosed
+
+from bridge.runtime.logging import get_logger
 
 IMPOLITE_SECONDS: Final = 1.0
 """What each step may take once being polite has failed; none of them waits for a broker."""
 CANCEL_ATTEMPTS: Final = 3
 """Some of aiokafka's tasks answer a cancellation by waiting for another of its tasks."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_break(connection: Any, request: Any, expect_response: bool = True) -> Awaitable[Any]:
+    """`send`, for uvloop: writing to a transport that a reset has just closed raises RuntimeError there.
+
+    asyncio's own transports swallow that write, aiokafka expects an OSError or nothing; anything else ends its sender
+    and fetcher for ever, and with them the process. The connection is broken, and a broken one is opened again.
+    """
+    try:
+        sent: Awaitable[Any] = _send(connection, request, expect_response)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {error}") from error
+    return sent
+
+
+AIOKafkaConnection.send = _send_or_break
 
 
 # -- stopping ---------------------------------------------------------------------------------------------------------
