@@ -22,6 +22,7 @@ from bridge.actions.tokens import Tokens
 from bridge.actions.verdicts import Verdicts
 from bridge.bus.dead_letters import DeadLetters
 from bridge.bus.kafka.bus import KafkaBus
+from bridge.bus.kafka.partitioners import partition_of
 from bridge.bus.protocol import Bus, Producer
 from bridge.commands import policy
 from bridge.commands.accounts import Account, AccountSettings
@@ -261,6 +262,8 @@ class Daemon:
                 reopen_seconds=self._checked.kafka.session_timeout_seconds,
                 ownership=OwnershipSettings(
                     max_record_bytes=commands.max_record_bytes,
+                    partitioner=commands.partitioner,
+                    partition_of=partition_of(commands.partitioner, partitions=self._partitions),
                     recovery=RecoverySettings(evidence_seconds=commands.evidence_seconds),
                     sweep=SweepSettings(window_seconds=commands.deduplication_window_seconds),
                 ),

@@ -41,6 +41,9 @@ class OwnershipSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one ownership."""
 
     max_record_bytes: int = 262_144
+    partitioner: str = "any"
+    partition_of: Callable[[bytes], int] | None = None
+    """Where the partitioner puts a key; a command elsewhere is not taken."""
     retry_seconds: float = 0.5
     ledger: LedgerSettings = LedgerSettings()
     recovery: RecoverySettings = RecoverySettings()
@@ -165,6 +168,11 @@ class Ownership:
         if record.key is None:
             allowed = "a key that is always the same for the same command_id, such as the command_id itself"
             raise Poison("record key", found="nothing", allowed=allowed)
+        expected = None if self._settings.partition_of is None else self._settings.partition_of(record.key)
+        if expected not in {None, record.partition}:
+            found = f"a key that belongs into partition {expected}, in partition {record.partition}"
+            allowed = f"the partitioner that the configuration names, {self._settings.partitioner}"
+            raise Poison("record key", found=found, allowed=allowed)
         limit = self._settings.max_record_bytes
         if record.value is not None and len(record.value) > limit:
             raise Poison("$", found=f"{len(record.value)} bytes", allowed=f"at most {limit} bytes")

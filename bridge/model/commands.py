@@ -49,5 +49,9 @@ _canonical = msgspec.json.Encoder(order="sorted")
 
 
 def digest(command: PlaceCall) -> bytes:
-    """16 bytes that are equal for equal commands, whatever the order of fields or the spacing was."""
-    return hashlib.sha256(_canonical.encode(command)).digest()[:16]
+    """16 bytes that are equal for equal commands, however they were written: order, spacing, defaults, place of the type.
+
+    What says nothing is left out, so that a field added in a later version changes no digest.
+    """
+    said = {name: value for name, value in msgspec.structs.asdict(command).items() if value and name != "type"}
+    return hashlib.sha256(_canonical.encode(said)).digest()[:16]

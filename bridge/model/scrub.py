@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 _NUMBER = re.compile(r"\+?\d[\d\s()./-]{3,}\d")
+_IPV4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
+_LARGEST_OCTET = 255
 _HARMLESS = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST_DETAIL = 200
 _KEPT_HEAD, _KEPT_TAIL = 4, 2
@@ -22,10 +24,17 @@ def mask_number(number: str) -> str:
     return number[:_KEPT_HEAD] + "*" * (len(number) - _KEPT_HEAD - _KEPT_TAIL) + number[-_KEPT_TAIL:]
 
 
+def _mask(match: re.Match[str]) -> str:
+    """Everything that looks like a number, but for an address of the internet protocol."""
+    found = match.group()
+    is_address = bool(_IPV4.fullmatch(found)) and all(int(part) <= _LARGEST_OCTET for part in found.split("."))
+    return found if is_address else mask_number(found)
+
+
 def scrub(text: str, *, longest: int = _LONGEST_DETAIL) -> str:
     """One line of at most `longest` characters in which everything that looks like a number is masked."""
     flat = " ".join(text.split())
-    masked = _NUMBER.sub(lambda match: mask_number(match.group()), flat[: longest * 2])
+    masked = _NUMBER.sub(_mask, flat[: longest * 2])
     return masked if len(masked) <= longest else masked[: longest - 1] + "…"
 
 

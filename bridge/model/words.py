@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 JsonObject: TypeAlias = dict[str, Any]
+AnyJson: TypeAlias = Any
+"""What a provider sends where its contract leaves open what; looked at before it is used."""
 
 CommandId: TypeAlias = Annotated[
     str, msgspec.Meta(min_length=1, max_length=128, description="the caller's idempotency key")

@@ -45,6 +45,9 @@ _NEEDED: Mapping[str, Mapping[str, str]] = {
 _SAME_PARTITIONS = (("commands", "ledger"), ("events", "actions", "action_results"))
 
 
+Partitioner: TypeAlias = Literal["any", "murmur2", "crc32"]
+
+
 class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One topic, complete once it is part of `Topics`, which fills in what the file leaves out."""
 
@@ -100,6 +103,10 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Flow 1: how many at once, how often, and for how long."""
 
     group_id: Name = "callbridge-commands"
+    partitioner: Partitioner = "any"
+    """How producers choose the partition of a key. `murmur2` is Java's and aiokafka's way, `crc32` librdkafka's default
+    (kcat, confluent-kafka). If it is named, a command in another partition than its key's goes to dead letters, because
+    a copy of it from another client could be dialled a second time. `any` trusts that all producers agree."""
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
     """Dials of one connection at once, in one replica; of several connections none waits for another."""
     max_backlog: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256

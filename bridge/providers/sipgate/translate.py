@@ -17,7 +17,7 @@ from bridge.model.errors import Poison
 from bridge.model.outcome import Accepted, NotSent, Outcome, RefusalReason, Refused, Unknown
 from bridge.model.phone import E164, e164_from_wire
 from bridge.model.scrub import describe
-from bridge.model.words import SessionId
+from bridge.model.words import AnyJson, SessionId
 from bridge.providers.http import Answered, retry_after_seconds
 
 # https://sipgate.github.io/sipgate-ai-flow-api/ (outbound calls; contract 1.1): 201, 400 and 404 are documented, the
@@ -59,10 +59,10 @@ class WireSession(msgspec.Struct, frozen=True):
     """`session` of every event. Only `id` is relied on: samples of later events carry nothing else."""
 
     id: SessionId
-    direction: Any = None
-    phone_number: Any = None
-    from_phone_number: Any = None
-    to_phone_number: Any = None
+    direction: AnyJson = None
+    phone_number: AnyJson = None
+    from_phone_number: AnyJson = None
+    to_phone_number: AnyJson = None
 
 
 class WireEvent(msgspec.Struct, frozen=True):
@@ -70,13 +70,13 @@ class WireEvent(msgspec.Struct, frozen=True):
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     session: WireSession
-    text: Any = None
-    ssml: Any = None
-    barged_in: Any = None
-    digit: Any = None
-    duration_ms: Any = None
-    speech_started_at: Any = None
-    reason: Any = None
+    text: AnyJson = None
+    ssml: AnyJson = None
+    barged_in: AnyJson = None
+    digit: AnyJson = None
+    duration_ms: AnyJson = None
+    speech_started_at: AnyJson = None
+    reason: AnyJson = None
 
 
 class Meaning(NamedTuple):
