@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
+SEED   ?= 1
+N      ?= 1000
+F      ?= 60
 
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check format bench faults clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,6 +38,9 @@ format: $(STAMP) ## let ruff write
 
 bench: $(STAMP)  ## measurements, with a floor beside each
 	$(BIN)/python -m tests.bench
+
+faults: $(STAMP) ## a fault campaign: make faults SEED=1 N=1000 F=60; its report goes to reports/
+	$(BIN)/python -m tests.faults --seed $(SEED) --commands $(N) --faults $(F)
 
 clean:           ## forget environment and caches
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -13,7 +13,7 @@ import msgspec
 
 from bridge.bus.protocol import Admin, TopicInfo
 from bridge.model.errors import Misconfigured
-from bridge.runtime.settings import Topic, Topics
+from bridge.runtime.settings import LEDGER_COMPACTION_LAG_MS, Topic, Topics
 
 _TOGETHER = (("commands", "ledger"), ("events", "actions", "action_results"))
 _SAFE_IN_SYNC = 2
@@ -80,6 +80,12 @@ def _examine(topics: Topics, found: Mapping[str, TopicInfo], config_file: str) -
             "topics.ledger",
             found=f"cleanup.policy={policy} on {by_use['ledger'].name}: it would forget what was dialled",
             allowed="cleanup.policy=compact",
+        )
+    lag_ms = None if ledger is None else ledger.config.get("min.compaction.lag.ms")
+    if lag_ms is not None and int(lag_ms) < LEDGER_COMPACTION_LAG_MS:
+        yield (
+            f"{by_use['ledger'].name}: min.compaction.lag.ms={lag_ms}: compaction may take what an owner has not read yet;"
+            f" {LEDGER_COMPACTION_LAG_MS} is safe"
         )
     for topic in by_use.values():
         yield from _risks(topic, found.get(topic.name))

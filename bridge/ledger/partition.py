@@ -101,6 +101,7 @@ class LedgerPartition:
             Unavailable: Kafka does not take the fence or does not give the records in time.
             Ended: a later fence was read already.
         """
+        self.state = LedgerState(self.state.owner)  # what an earlier try has read, this one reads again
         self._fence = fence = Fence(self.state.owner, at_ms)
         reached("before_fence")
         position = await self._producer.publish(
@@ -114,6 +115,7 @@ class LedgerPartition:
             for record in batch:
                 self._fold(record)
         self.state.fold(fence, position.offset)
+        self.state.epoch = position.offset  # an earlier try's fence may stand in the log as well; this one was waited for
 
     async def write(self, *items: Record | Tombstone) -> None:
         """Append records, in order; returns when all are acknowledged and folded.
