@@ -20,6 +20,7 @@ from bridge.bus.protocol import Record, TailReader
 from bridge.model.actions import ActionStatus
 from bridge.model.errors import Poison, Unavailable
 from bridge.model.scrub import scrub
+from bridge.providers.protocol import CanControl
 from bridge.runtime.logging import get_logger
 from bridge.runtime.metrics import Metrics
 
@@ -91,7 +92,10 @@ class Replies:
         token = given.actions.in_reply_to
         if token is None:
             question = self._pending.newest_open(given.reference.encode())
-            return None if question is None else self._answer(question, given)
+            refusal = None if question is None else self._answer(question, given)
+            if refusal is not None and question is not None and isinstance(question.waiter.provider, CanControl):
+                return None  # not an answer to this question; the keeper has it done in the live call
+            return refusal
         question = self._pending.by_token(token)
         if question is None or question.reference != given.reference:
             return None  # not genuine for this session: the keeper rejects it, once

@@ -8,7 +8,7 @@ job whose lane has ended leaves its record unfinished. Opening and closing are t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
@@ -93,7 +93,7 @@ class Ownership:
         self._settlement = settlement
         self._recovery = Recovery(world, ledger, settlement, settings.recovery)
         self._gates: dict[str, Gate] = {}
-        self._recent = dict(ledger.state.recent_claims)
+        self._recent: dict[str, Iterable[float]] = dict(ledger.state.recent_claims)
         self._tails: dict[object, anyio.Event] = {}
         self._jobs: TaskGroup | None = None
         self._due: list[tuple[int, str]] = []
@@ -101,6 +101,7 @@ class Ownership:
         ledger.on_gap = lambda _: world.metrics.ledger_gaps.inc()
         ledger.on_append = world.metrics.ledger_append_seconds.observe
         ledger.on_foreign = self._on_foreign
+        ledger.on_deferred = self._schedule
 
     async def work(self, tasks: TaskGroup, records: list[Record]) -> None:
         """Recover, let records in, and return when the group commit ends, which is when the lane has ended."""
@@ -134,7 +135,7 @@ class Ownership:
         gate = self._gates.get(connection)
         if gate is None:
             account = self._world.accounts[connection]
-            recent = self._recent.pop(connection, [])
+            recent = self._recent.pop(connection, ())
             gate = Gate(account, partition=self._ledger.partition.partition, recent=recent)
             self._gates[connection] = gate
         return gate
@@ -173,9 +174,10 @@ class Ownership:
             found = f"a key that belongs into partition {expected}, in partition {record.partition}"
             allowed = f"the partitioner that the configuration names, {self._settings.partitioner}"
             raise Poison("record key", found=found, allowed=allowed)
-        limit = self._settings.max_record_bytes
-        if record.value is not None and len(record.value) > limit:
-            raise Poison("$", found=f"{len(record.value)} bytes", allowed=f"at most {limit} bytes")
+        # Key and trace go into the ledger as well, which must take whatever is taken here.
+        size, limit = _size_bytes(record), self._settings.max_record_bytes
+        if size > limit:
+            raise Poison("$", found=f"{size} bytes with key and headers", allowed=f"at most {limit} bytes")
         envelope = open_envelope(record.value, record.headers)
         return envelope, decode_command(envelope)
 
@@ -300,3 +302,8 @@ class Ownership:
                 await self._dispatch.let_go(deferred)
 
         self._spawn((command_id, deferred.key), job)
+
+
+def _size_bytes(record: Record) -> int:
+    headers = sum(len(name) + len(content) for name, content in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers

@@ -174,7 +174,7 @@ def retry_delay_seconds(outcome: NotSent, *, attempt: int, limits: Limits, jitte
 
 def given_up(entry: Entry) -> Refused:
     """The refusal after the last attempt that provably did not dial."""
-    outcome = None if entry.settled is None else entry.settled.outcome
+    outcome = None if entry.unsent is None else entry.unsent.outcome
     detail = f"given up after {entry.attempt} attempts"
     if isinstance(outcome, NotSent):
         reason: RefusalReason = "rate_limited" if outcome.reason == "rate_limited" else "provider_unreachable"

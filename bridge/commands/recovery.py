@@ -107,7 +107,7 @@ class Recovery:
             return True
         if entry.deferred is not None:
             return True  # the command is at hand and comes back by itself
-        if entry.settled is not None and entry.settled.attempt == entry.attempt:
+        if entry.unsent is not None and entry.unsent.attempt == entry.attempt:
             await self._settlement.give_up(command_id)
             return True
         evidence = self._evidence(command_id)

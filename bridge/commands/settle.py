@@ -175,13 +175,13 @@ class Settlement:
             Ended: the lane was succeeded.
         """
         entry = self._ledger.state.entry(command_id)
-        if entry is None or entry.settled is None or entry.settled.result is not None:
+        if entry is None or entry.unsent is None:
             return
-        result = self._refused(entry, entry.settled)
+        result = self._refused(entry, entry.unsent)
         if entry.unsure is not None:
             result = msgspec.structs.replace(result, settles_unknown=True)
         settled = msgspec.structs.replace(
-            entry.settled, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result
+            entry.unsent, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result
         )
         await self._pay(settled)
 

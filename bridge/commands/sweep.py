@@ -13,6 +13,9 @@ from bridge.ledger.partition import Ended, LedgerPartition, Tombstone
 from bridge.ledger.transitions import Entry
 from bridge.runtime.clock import Clock
 
+_TOMBSTONES_AT_ONCE = 500
+"""Well below what a ledger partition lets wait, so that commands find room beside the sweep."""
+
 
 class SweepSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long finished commands are remembered, and how much is let go at a time."""
@@ -54,8 +57,8 @@ class Sweep:
         return len(old) == self._settings.max_entries
 
     async def _erase(self, keys: list[bytes]) -> None:
-        if keys:
-            await self._ledger.write(*(Tombstone(key) for key in keys))
+        for start in range(0, len(keys), _TOMBSTONES_AT_ONCE):
+            await self._ledger.write(*(Tombstone(key) for key in keys[start : start + _TOMBSTONES_AT_ONCE]))
 
 
 def _claims(command_id: str, entry: Entry) -> list[bytes]:
@@ -63,7 +66,10 @@ def _claims(command_id: str, entry: Entry) -> list[bytes]:
 
 
 def _ends(command_id: str, entry: Entry) -> list[bytes]:
-    keys = [f"{command_id}/settled/{attempt}".encode() for attempt in range(entry.attempt + 1)]
+    unsent = entry.unsent.attempt if entry.unsent is not None else 0
+    unsent = max(unsent, entry.archived.unsent if entry.archived is not None else 0)
+    keys = [f"{command_id}/unsent/{attempt}".encode() for attempt in range(1, unsent + 1)]
+    keys.append(f"{command_id}/settled/{entry.attempt}".encode())
     if entry.unsure is not None or (entry.archived is not None and entry.archived.was_unsure):
         keys.append(f"{command_id}/unsure/{entry.attempt}".encode())
     if entry.deferred is not None:

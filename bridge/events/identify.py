@@ -9,7 +9,7 @@ from __future__ import annotations
 import anyio
 import msgspec
 
-from bridge.ledger.index import Index, Known, lifetime, session_key
+from bridge.ledger.index import Index, Known, lifetime
 from bridge.model.words import session_reference
 from bridge.providers.protocol import Heard
 from bridge.runtime.clock import Clock
@@ -20,6 +20,7 @@ class IdentifySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     unknown_session_wait_seconds: float = 0.05
     """A session that began on another replica may not have been read from the index yet."""
+    ended_session_seconds: float = 60.0
 
 
 class Identify:
@@ -46,12 +47,16 @@ class Identify:
         return known
 
     async def ended(self, connection: str, heard: Heard) -> None:
-        """The session is over: forget it.
+        """The session is over: remember it a little longer, for webhooks that were overtaken by this one.
 
         Raises:
             Unavailable: not written in time.
         """
-        await self._index.forget(session_key(session_reference(connection, heard.session)))
+        reference = session_reference(connection, heard.session)
+        known = self._index.session(reference)
+        if known is not None:
+            until = lifetime(self._clock.now(), self._settings.ended_session_seconds)
+            await self._index.bind(reference, msgspec.structs.replace(known, until=until))
 
     async def _begin(self, connection: str, heard: Heard, *, session_ttl_seconds: float) -> Known:
         reference = session_reference(connection, heard.session)
@@ -63,5 +68,7 @@ class Identify:
             await self._index.bind(reference, known)
             return known
         known = msgspec.structs.replace(match.known, at=now, until=until, certain=match.certain)
-        await self._index.bind(reference, known, matched=match.name)
+        # A callee may be called again, so his name is used up; a reference of ours means this call and no other.
+        used_up = match.name if "/callee/" in match.name else None
+        await self._index.bind(reference, known, matched=used_up)
         return known

@@ -17,7 +17,7 @@ import msgspec
 from bridge.bus.protocol import PartitionReader, Position, Producer, TopicPartition
 from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger import records
-from bridge.ledger.records import Fence, Record, Sending, Settled
+from bridge.ledger.records import Deferred, Fence, Record, Sending, Settled
 from bridge.ledger.transitions import LedgerState
 from bridge.model.errors import Broken, Poison, Unavailable
 from bridge.runtime.crashpoints import reached
@@ -89,6 +89,8 @@ class LedgerPartition:
         self._recent: OrderedDict[str, Settled] = OrderedDict()
         self.on_foreign: Callable[[frozenset[str]], None] = lambda _: None
         """Told of command ids about which somebody else wrote something."""
+        self.on_deferred: Callable[[Deferred], None] = lambda _: None
+        """Told of a command that somebody else deferred: it is this lane's now."""
         self.on_append: Callable[[float], None] = lambda _: None
         """Told how many seconds each write to the log took."""
         self.on_gap: Callable[[int], None] = lambda _: None
@@ -115,7 +117,8 @@ class LedgerPartition:
             for record in batch:
                 self._fold(record)
         self.state.fold(fence, position.offset)
-        self.state.epoch = position.offset  # an earlier try's fence may stand in the log as well; this one was waited for
+        # An earlier try's fence may stand in the log as well; this one was waited for.
+        self.state.epoch = position.offset
 
     async def write(self, *items: Record | Tombstone) -> None:
         """Append records, in order; returns when all are acknowledged and folded.
@@ -296,9 +299,12 @@ class LedgerPartition:
         """Ids about which somebody else wrote. Raises `Ended` where the record ends the lane."""
         if record.value is None:
             return frozenset()
-        verdict = self.state.judge(self._decode(record, record.value), record.offset)
+        found = self._decode(record, record.value)
+        verdict = self.state.judge(found, record.offset)
         if verdict.ended is not None:
             raise Ended(verdict.ended)
+        if isinstance(found, Deferred) and found.epoch != self.state.epoch:
+            self.on_deferred(found)
         return verdict.foreign
 
     def _fold(self, record: BusRecord) -> None:

@@ -42,6 +42,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="settled", omit_defaults=True):
     """Knowledge of what an attempt came to. With a `result` the command is finished; without, it may be tried again.
 
+    The two have keys of their own (`settled`, `unsent`): a proof that comes late must not let compaction take a result.
     Attempt 0 is a command that ended before any claim: refused, expired, cancelled. `owed`: the command's offset may be
     committed already, so nothing but this record leads to the publication of its result; once it is published, the
     record is written again without.
@@ -117,7 +118,8 @@ def key_of(record: Record) -> bytes:
         case Sending():
             return f"{record.command_id}/sending/{record.attempt}".encode()
         case Settled():
-            return f"{record.command_id}/settled/{record.attempt}".encode()
+            kind = "unsent" if record.result is None else "settled"
+            return f"{record.command_id}/{kind}/{record.attempt}".encode()
         case Unsure():
             return f"{record.command_id}/unsure/{record.attempt}".encode()
 
@@ -137,7 +139,7 @@ def parts_of(key: bytes) -> KeyParts | None:
         return KeyParts(text.removesuffix("/deferred"), "deferred")
     pieces = text.rsplit("/", 2)
     match pieces:
-        case [command_id, "sending" | "settled" | "unsure" as kind, number] if number.isdecimal():
+        case [command_id, "sending" | "settled" | "unsent" | "unsure" as kind, number] if number.isdecimal():
             return KeyParts(command_id, kind, int(number))
         case ["fence", _]:
             return KeyParts(None, "fence")

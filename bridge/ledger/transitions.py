@@ -31,6 +31,7 @@ fold to the same state in whatever order copies arrive; knowledge is never taken
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from enum import Enum
 from typing import TypeVar
@@ -50,9 +51,10 @@ from bridge.ledger.records import (
 )
 from bridge.model.results import CallCancelled
 
-S = TypeVar("S", Sending, Unsure)
+S = TypeVar("S", Sending, Settled, Unsure)
 
-_RECENT_CLAIMS = 200
+_RECENT_CLAIMS = 10_000
+"""As many as an account may be allowed in a second."""
 
 
 class State(Enum):
@@ -75,34 +77,38 @@ class Archived(msgspec.Struct, frozen=True, gc=False):
     offset: int
     was_cancelled: bool = False
     was_unsure: bool = False
+    unsent: int = 0
+    """The last attempt that was proven not to have dialled, if any was."""
 
 
 class Entry:
     """All that is known of one command id. Changed by `LedgerState` only."""
 
-    __slots__ = ("archived", "contested", "deferred", "sending", "settled", "settled_offset", "unsure")
+    __slots__ = ("archived", "contested", "deferred", "sending", "settled", "settled_offset", "unsent", "unsure")
 
     def __init__(self) -> None:
         self.sending: Sending | None = None
         self.settled: Settled | None = None
+        """With a result."""
+        self.unsent: Settled | None = None
+        """Proof that the latest such attempt did not dial."""
         self.unsure: Unsure | None = None
         self.deferred: Deferred | None = None
         self.settled_offset = -1
         self.archived: Archived | None = None
-        self.contested = False
-        """Two owners have claimed the same attempt: no claim of it counts."""
+        self.contested = 0
+        """The attempt that two owners have claimed, if any: no claim of it counts."""
 
     @property
     def owed(self) -> bool:
         """Whether a result is in the log and perhaps not published."""
-        if self.settled is not None and self.settled.result is not None:
-            return self.settled.owed
-        return self.unsure is not None and self.unsure.owed
+        last = self.settled or self.unsure
+        return last is not None and last.owed
 
     @property
     def attempt(self) -> int:
         """The highest attempt that any record names; 0 before the first."""
-        known = (self.sending, self.settled, self.unsure, self.archived)
+        known = (self.sending, self.settled, self.unsent, self.unsure, self.archived)
         return max((record.attempt for record in known if record is not None), default=0)
 
     @property
@@ -118,17 +124,17 @@ class Entry:
     @property
     def state(self) -> State:
         """See the table at the head of this file."""
-        if self.archived is not None or (self.settled is not None and self.settled.result is not None):
+        if self.archived is not None or self.settled is not None:
             return State.FINISHED
         if self.unsure is not None:
             return State.UNKNOWN
-        if self.sending is not None and (self.settled is None or self.settled.attempt < self.sending.attempt):
+        if self.sending is not None and (self.unsent is None or self.unsent.attempt < self.sending.attempt):
             return State.UNSETTLED
         return State.DEFERRED if self.deferred is not None else State.FREE
 
     def records(self) -> Iterable[CommandRecord | Archived]:
         """What is remembered, each kind once."""
-        known = (self.sending, self.settled, self.unsure, self.deferred, self.archived)
+        known = (self.sending, self.settled, self.unsent, self.unsure, self.deferred, self.archived)
         return (record for record in known if record is not None)
 
 
@@ -149,7 +155,7 @@ class LedgerState:
         self.epoch = -1
         self.next_offset = 0
         self.entries: dict[str, Entry] = {}
-        self.recent_claims: dict[str, list[float]] = {}
+        self.recent_claims: dict[str, deque[float]] = {}
         """When each connection was claimed for last, in wall-clock seconds: what a new owner's pace goes on from."""
         self._old_fences: dict[str, Fence] = {}
         self._last_owner = ""
@@ -199,16 +205,15 @@ class LedgerState:
         if entry is None:
             entry = self.entries[record.command_id] = Entry()
         if isinstance(record, Sending):
-            times = self.recent_claims.setdefault(record.connection, [])
+            times = self.recent_claims.setdefault(record.connection, deque(maxlen=_RECENT_CLAIMS))
             times.append(record.at_ms / 1000)
-            del times[:-_RECENT_CLAIMS]
         if entry.archived is None:
             _merge(entry, record, offset)
             _archive(entry)
-            if isinstance(record, Settled | Unsure):
+            if entry.state in {State.FINISHED, State.UNKNOWN}:
                 # What is over stands in the order of its end, so that letting go of the oldest need not look at all.
                 self.entries[record.command_id] = self.entries.pop(record.command_id)
-        elif isinstance(record, Settled) and record.attempt == entry.archived.attempt:
+        elif isinstance(record, Settled) and record.result is not None and record.attempt == entry.archived.attempt:
             # A copy: compaction will leave only this one.
             entry.archived = msgspec.structs.replace(entry.archived, offset=offset)
 
@@ -227,7 +232,7 @@ class LedgerState:
         entry = self.entries.get(claim.command_id)
         if entry is None:
             return True
-        if entry.contested:
+        if entry.contested == claim.attempt:
             return False
         if entry.state in {State.FREE, State.DEFERRED}:
             return entry.attempt < claim.attempt
@@ -264,14 +269,15 @@ def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
         case Sending():
             known = entry.sending
             if known is not None and known.attempt == record.attempt and known.epoch != record.epoch:
-                entry.contested = True
+                entry.contested = record.attempt
             entry.sending = _later(known, record)
-            entry.contested = entry.contested and (known is None or record.attempt <= known.attempt)
         case Unsure():
             entry.unsure = _later(entry.unsure, record)
         case Deferred():
             if entry.deferred is None or record.at_ms >= entry.deferred.at_ms:
                 entry.deferred = record
+        case Settled() if record.result is None:
+            entry.unsent = _later(entry.unsent, record)
         case Settled():
             entry.settled = _better(entry.settled, record)
             entry.settled_offset = offset if entry.settled is record else entry.settled_offset
@@ -280,7 +286,7 @@ def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
 def _archive(entry: Entry) -> None:
     """Once nothing is left to do for a finished command, memory keeps where its result stands; the log has the rest."""
     settled = entry.settled
-    if settled is None or settled.result is None or settled.owed or entry.deferred is not None:
+    if settled is None or settled.owed or entry.deferred is not None:
         return
     entry.archived = Archived(
         attempt=settled.attempt,
@@ -289,8 +295,9 @@ def _archive(entry: Entry) -> None:
         offset=entry.settled_offset,
         was_cancelled=isinstance(settled.result, CallCancelled),
         was_unsure=entry.unsure is not None,
+        unsent=0 if entry.unsent is None else entry.unsent.attempt,
     )
-    entry.settled = entry.sending = entry.unsure = None
+    entry.settled = entry.sending = entry.unsent = entry.unsure = None
 
 
 def _later(known: S | None, record: S) -> S:
@@ -298,13 +305,12 @@ def _later(known: S | None, record: S) -> S:
 
 
 def _better(known: Settled | None, record: Settled) -> Settled:
-    """A result beats none, a settlement what it settles, the later attempt the earlier, the published the owed."""
+    """A settlement beats what it settles, the later attempt the earlier, the published the owed."""
     return record if known is None or _weight(record) >= _weight(known) else known
 
 
-def _weight(settled: Settled) -> tuple[bool, bool, int, bool]:
-    settles_unknown = getattr(settled.result, "settles_unknown", False)
-    return settled.result is not None, settles_unknown, settled.attempt, not settled.owed
+def _weight(settled: Settled) -> tuple[bool, int, bool]:
+    return getattr(settled.result, "settles_unknown", False), settled.attempt, not settled.owed
 
 
 def _erase(entry: Entry, key: KeyParts) -> None:
@@ -315,6 +321,8 @@ def _erase(entry: Entry, key: KeyParts) -> None:
             entry.sending = None
         case "unsure" if entry.unsure is not None and entry.unsure.attempt == key.attempt:
             entry.unsure = None
+        case "unsent" if entry.unsent is not None and entry.unsent.attempt == key.attempt:
+            entry.unsent = None
         case "settled":
             if entry.settled is not None and entry.settled.attempt == key.attempt:
                 entry.settled = None

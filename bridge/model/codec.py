@@ -7,7 +7,7 @@ cannot be read raises `Poison`, which names the field, what was found and what i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
@@ -25,6 +25,8 @@ T = TypeVar("T")
 JSON = b"application/json"
 _STRUCTURED = b"application/cloudevents+json"
 _SPEC_VERSION = b"1.0"
+
+MAX_DEPTH = 64
 
 encoder = msgspec.json.Encoder()
 
@@ -86,7 +88,10 @@ def decode_command(envelope: Envelope) -> Command:
     kind = _one_type(decode_json(envelope.data, _Peek, _peek).type, envelope.type)
     match kind:
         case "call.place":
-            return decode_json(envelope.data, PlaceCall, _place)
+            command = decode_json(envelope.data, PlaceCall, _place)
+            check_depth(command.metadata, "$.metadata")
+            check_depth(command.options, "$.options")
+            return command
         case "call.cancel":
             return decode_json(envelope.data, CancelCall, _cancel)
         case _:
@@ -100,7 +105,35 @@ def decode_actions(envelope: Envelope) -> Actions:
     Raises:
         Poison: not JSON, or a field that is missing, unknown or not as it should be.
     """
-    return decode_json(envelope.data, Actions, _actions)
+    actions = decode_json(envelope.data, Actions, _actions)
+    check_depth(msgspec.structs.asdict(actions), "$")
+    return actions
+
+
+def check_depth(value: object, field: str) -> None:
+    """Refuse what is nested so deeply that it could be read but not be written again.
+
+    Raises:
+        Poison: deeper than `MAX_DEPTH`.
+    """
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return
+    raise Poison(field, found="a value nested more deeply", allowed=f"{MAX_DEPTH} levels of arrays and objects")
+
+
+def _inside(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return value.values()
+        case list() | tuple():
+            return value
+        case msgspec.Struct():
+            return msgspec.structs.asdict(value).values()
+        case _:
+            return ()
 
 
 def cloudevents_headers(

@@ -39,6 +39,7 @@ NotSentReason: TypeAlias = Literal[
     "tls_failed",
     "pool_timeout",
     "rate_limited",
+    "unavailable",  # the provider says that it could not even try
     "not_tried",
 ]
 

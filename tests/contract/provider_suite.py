@@ -107,6 +107,10 @@ class Harness:
     renderings: Sequence[Rendering] = ()
     nothing: Answer = field(default_factory=lambda: Answer(status=204))
     """The answer that asks for nothing."""
+    given_nothing: Answer | None = None
+    """What `waiting` is answered with where the consumer wants nothing done, if not with `nothing`."""
+    unanswered: Answer | None = None
+    """What `waiting` is answered with where the consumer says nothing in time, if not with `nothing`."""
 
     def payload(self, name: str) -> bytes:
         """A body as it comes."""
@@ -376,9 +380,9 @@ class ProviderSuite:
             if not isinstance(provider, AnswersQuestions):
                 pytest.skip("the provider asks nothing")
             (heard,) = self.hear(provider, self.harness.payload(self.harness.waiting))
-            assert provider.answer(heard, []) == self.harness.nothing
+            assert provider.answer(heard, []) == (self.harness.given_nothing or self.harness.nothing)
             assert provider.reply_seconds(heard) > 0
-            assert provider.fallback(heard) == self.harness.nothing
+            assert provider.fallback(heard) == (self.harness.unanswered or self.harness.nothing)
 
     # --- configuring -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from bridge.bus.protocol import Bus, Position, Record, TopicPartition
+from bridge.demo.broker import live_brokers
 from bridge.model.errors import Unavailable
 from tests.contract.bus_support import PATIENCE_SECONDS, POLL_SECONDS, Member, bus_at, make_topic, read_all
 from tests.support.apache_kafka import ApacheKafka
@@ -51,9 +52,12 @@ async def nothing_left(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
 
 @contextmanager
 def frozen(kafka: ApacheKafka) -> Iterator[None]:
-    """Nothing answers inside the block."""
+    """Nothing answers inside the block. The signal takes a moment to reach all threads of the broker."""
+    host, _, port = kafka.bootstrap.rpartition(":")
     kafka.pause()
     try:
+        while live_brokers((host, int(port)), timeout=0.1):
+            pass
         yield
     finally:
         kafka.resume()

@@ -11,16 +11,21 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from bridge.bus.kafka.connection import Connection, milliseconds
-from bridge.bus.protocol import Record
+from bridge.bus.protocol import Headers, Record
 
 
 def flattened(fetched: Mapping[Any, Sequence[Any]]) -> list[Record]:
     """What `getmany` gave, partition by partition."""
     return [
-        Record(each.topic, each.partition, each.offset, each.key, each.value, each.headers, each.timestamp)
+        Record(each.topic, each.partition, each.offset, each.key, each.value, _headers(each.headers), each.timestamp)
         for records in fetched.values()
         for each in records
     ]
+
+
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
+    """A header may stand there without a value; here each has one."""
+    return [(name, content or b"") for name, content in headers]
 
 
 def make_consumer(

@@ -1,0 +1,149 @@
+"""HMS Sovereign behind the provider protocol: one connection, put together from its settings.
+
+Everything an operator can get wrong is found while it is built, secrets and fallbacks included; a running connection
+has nothing left to be misconfigured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+from bridge.model.actions import Action
+from bridge.model.commands import PlaceCall
+from bridge.model.errors import Broken
+from bridge.model.outcome import Outcome, Refused
+from bridge.providers.hms_sovereign import answers, client
+from bridge.providers.hms_sovereign.control import Control
+from bridge.providers.hms_sovereign.replies import Replies
+from bridge.providers.hms_sovereign.settings import HmsSettings, Place, check_settings
+from bridge.providers.hms_sovereign.webhook import Signatures, parse
+from bridge.providers.http import HttpClient
+from bridge.providers.protocol import (
+    Answer,
+    CanControl,
+    ConnectionContext,
+    Heard,
+    Plan,
+    Provider,
+    Verified,
+    Webhook,
+)
+from bridge.providers.settings import AccountLimits
+from bridge.runtime.clock import Clock, SystemClock
+from bridge.runtime.secrets import Secret
+
+NAME = "hms_sovereign"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
+
+_USER_IN_URL = re.compile(r"//[^/]*@")
+
+
+class HmsSovereign(Replies, CanControl):
+    """One account; what it answers is inherited. Implements `Provider` as well."""
+
+    def __init__(
+        self, settings: HmsSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
+    ) -> None:
+        """Put together what was resolved.
+
+        Raises:
+            Misconfigured: what no single value shows; see `check_settings` and `Replies`.
+        """
+        check_settings(settings, place)
+        super().__init__(settings.reply, place)
+        self._settings = settings
+        self._signatures = Signatures(secrets)
+        self._caller = client.Caller(settings, webhook_secret=secrets[0] if settings.send_webhook_secret else None)
+        self._http = http
+        self._clock: Clock = SystemClock()
+        self._hidden = (token, *secrets)
+        self._control = Control(http, secrets=self._hidden, clock=self._clock)
+
+    @property
+    def name(self) -> str:
+        """`hms_sovereign`."""
+        return NAME
+
+    @property
+    def match_window_seconds(self) -> float:
+        """As long as a session: webhooks carry our own reference, which never means another call."""
+        return self._settings.session_ttl_seconds
+
+    @property
+    def limits(self) -> AccountLimits:
+        """From the settings."""
+        return self._settings.limits
+
+    @property
+    def session_ttl_seconds(self) -> float:
+        """From the settings: delivery of webhooks is not promised (contract 3.4)."""
+        return self._settings.session_ttl_seconds
+
+    def check(self, command: PlaceCall, *, call_id: str) -> Plan | Refused:
+        """Whether HMS Sovereign can be asked for this; see `client.Caller.check`."""
+        return self._caller.check(command, call_id=call_id)
+
+    async def dial(self, plan: Plan) -> Outcome:
+        """Ask once."""
+        if not isinstance(plan.request, client.DialRequest):
+            raise Broken("the plan was made by another provider")
+        return await client.dial(plan.request, self._http, secrets=self._hidden, clock=self._clock)
+
+    async def control(self, session: str, actions: Sequence[Action]) -> None:
+        """One command each; see `Control.do`."""
+        await self._control.do(session, actions)
+
+    def verify(self, webhook: Webhook) -> Verified:
+        """By signature and timestamp, against each live secret."""
+        return self._signatures.verify(webhook)
+
+    def parse(self, verified: Verified) -> Sequence[Heard]:
+        """The one event of a body."""
+        return parse(verified)
+
+    def acknowledge(self, heard: Heard) -> Answer:
+        """200 with an empty object; any 2xx would do (contract 3.4)."""
+        del heard
+        return answers.NOTHING
+
+
+@asynccontextmanager
+async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
+    """Resolve the secrets, open the HTTP client, and give the connection; closed on the way out.
+
+    Raises:
+        Misconfigured: a secret cannot be had, or something in the settings does not fit together.
+    """
+    settings = context.settings
+    if not isinstance(settings, HmsSettings):
+        raise Broken(f"settings of another provider: {type(settings).__name__}")
+    place = Place(context.config_file, context.connection)
+    token = _token(settings, place)
+    secrets = [
+        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
+        for index, source in enumerate(settings.webhook_secrets)
+    ]
+    http = _http_client(settings, place, token)
+    provider = HmsSovereign(settings, place, http=http, token=token, secrets=secrets)
+    async with http:
+        yield provider
+
+
+def _token(settings: HmsSettings, place: Place) -> Secret:
+    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
+    if not _TOKEN.fullmatch(token.reveal()):
+        found = "a secret with characters that a bearer token cannot have"
+        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
+    return token
+
+
+def _http_client(settings: HmsSettings, place: Place, token: Secret) -> HttpClient:
+    headers = {"authorization": f"Bearer {token.reveal()}"}
+    try:
+        return HttpClient(settings.base_url, settings.http, headers=headers)
+    except ValueError as error:
+        shown = _USER_IN_URL.sub("//***@", settings.base_url)
+        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error

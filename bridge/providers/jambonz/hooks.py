@@ -1,0 +1,47 @@
+"""Where jambonz is told to ask us: the URLs of one call's hooks, and what a path that was asked says.
+
+Four words follow `/webhooks/NAME`: `call` (answer hook), `status`, `amd` and `verb` (action hooks), each alone or with
+our call id behind it. Bodies carry the call id too, in the tag, and signed; the path is for those that do not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, TypeAlias, cast
+from urllib.parse import quote
+
+Word: TypeAlias = Literal["call", "status", "amd", "verb"]
+
+RETRIED = "#rc=3&rp=ct,5xx"
+"""jambonz repeats nothing of itself; this asks for three more tries after a refused connection and a 5xx, which is how
+we say that Kafka is away (contract 6). Not after a time-out: the question would be asked twice."""
+
+_PATH = re.compile(r"/(?P<word>call|status|amd|verb)(?:/(?P<call_id>[A-Za-z0-9_-]{1,64}))?/?")
+
+
+class Hooks:
+    """The hooks of one connection, under its public URL."""
+
+    def __init__(self, public_url: str) -> None:
+        self._base = public_url.rstrip("/")
+
+    def url(self, word: Word, call_id: str | None) -> str:
+        """The absolute URL of a hook; without a call id that of calls which are not ours (inbound)."""
+        tail = f"/{quote(call_id, safe='')}" if call_id else ""
+        return f"{self._base}/{word}{tail}{RETRIED}"
+
+
+def read_path(path: str) -> tuple[Word | None, str | None]:
+    """The word and the call id of a path behind `/webhooks/NAME`; None for what it does not say."""
+    found = _PATH.fullmatch(path)
+    return (cast("Word", found["word"]), found["call_id"]) if found else (None, None)
+
+
+def reference_name(call_id: str) -> str:
+    """The name in the index of the call with this id."""
+    return f"ref/{call_id}"
+
+
+def call_id_in(known_by: tuple[str, ...]) -> str | None:
+    """The call id behind what `reference_name` gave."""
+    return known_by[0].removeprefix("ref/") if known_by else None

@@ -1,0 +1,161 @@
+"""jambonz behind the provider protocol: one connection, put together from its settings.
+
+Everything an operator can get wrong is found while it is built, secrets and the rendering of fallbacks included; a
+running connection has nothing left to be misconfigured. Nothing is remembered between two webhooks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+from bridge.model.actions import Action
+from bridge.model.commands import PlaceCall
+from bridge.model.errors import Broken
+from bridge.model.outcome import Outcome, Refused
+from bridge.providers.http import HttpClient
+from bridge.providers.jambonz import client
+from bridge.providers.jambonz.actions import NOTHING
+from bridge.providers.jambonz.control import Control
+from bridge.providers.jambonz.hooks import Hooks
+from bridge.providers.jambonz.replies import Replies
+from bridge.providers.jambonz.settings import JambonzSettings, Place, check_settings
+from bridge.providers.jambonz.webhook import Signatures, parse
+from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
+from bridge.providers.settings import AccountLimits
+from bridge.runtime.clock import Clock, SystemClock
+from bridge.runtime.secrets import Secret
+
+NAME = "jambonz"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
+
+_USER_IN_URL = re.compile(r"//[^/]*@")
+
+
+class _Rest:
+    """The REST side of one account: dials and control; and what the settings say."""
+
+    def __init__(self, settings: JambonzSettings, *, http: HttpClient, token: Secret) -> None:
+        self._settings = settings
+        self._hooks = Hooks(settings.public_webhook_url)
+        self._token = token
+        self._http = http
+        self._control = Control(http, account_sid=settings.account_sid, token=token)
+        self._clock: Clock = SystemClock()
+
+    @property
+    def name(self) -> str:
+        """`jambonz`, for both flavours."""
+        return NAME
+
+    @property
+    def match_window_seconds(self) -> float:
+        """From the settings: the first webhook with our reference may be that of the answer."""
+        return self._settings.match_window_seconds
+
+    @property
+    def limits(self) -> AccountLimits:
+        """From the settings."""
+        return self._settings.limits
+
+    @property
+    def session_ttl_seconds(self) -> float:
+        """From the settings: a final status that was lost is not sent again (contract 6)."""
+        return self._settings.session_ttl_seconds
+
+    def check(self, command: PlaceCall, *, call_id: str) -> Plan | Refused:
+        """Whether jambonz can be asked for this; see `client.check`."""
+        return client.check(command, self._settings, hooks=self._hooks, call_id=call_id)
+
+    async def dial(self, plan: Plan) -> Outcome:
+        """Ask once."""
+        if not isinstance(plan.request, client.DialRequest):
+            raise Broken("the plan was made by another provider")
+        return await client.dial(plan.request, self._http, token=self._token, clock=self._clock)
+
+    async def control(self, session: str, actions: Sequence[Action]) -> None:
+        """Hang up, press keys, or a raw PUT; see `control`."""
+        await self._control.do(session, actions)
+
+
+class Jambonz(_Rest):
+    """One account, its webhooks included. Implements `Provider`, `AnswersQuestions` and `CanControl`."""
+
+    def __init__(
+        self, settings: JambonzSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
+    ) -> None:
+        """Put together what was resolved.
+
+        Raises:
+            Misconfigured: what no single value shows; see `check_settings` and `Replies`.
+        """
+        check_settings(settings, place)
+        super().__init__(settings, http=http, token=token)
+        self._replies = Replies(settings, self._hooks, place)
+        self._signatures = Signatures(secrets)
+
+    def verify(self, webhook: Webhook) -> Verified:
+        """By `Jambonz-Signature`, against each live secret."""
+        return self._signatures.verify(webhook)
+
+    def parse(self, verified: Verified) -> Sequence[Heard]:
+        """The one thing that a body says."""
+        return parse(verified)
+
+    def acknowledge(self, heard: Heard) -> Answer:
+        """204 without JSON: the answer to a status is not read, and with a JSON type an empty one is an error."""
+        del heard
+        return NOTHING
+
+    def answer(self, heard: Heard, actions: Sequence[Action]) -> Answer:
+        """The actions as an array of verbs that asks again at its end; none hold the call."""
+        return self._replies.answer(heard, actions)
+
+    def reply_seconds(self, heard: Heard) -> float:
+        """From `reply` of the settings; 0 for what does not wait."""
+        return self._replies.seconds(heard)
+
+    def fallback(self, heard: Heard) -> Answer:
+        """From `reply` of the settings; held where nothing is set."""
+        return self._replies.fallback(heard)
+
+
+@asynccontextmanager
+async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
+    """Resolve the secrets, open the HTTP client, and give the connection; closed on the way out.
+
+    Raises:
+        Misconfigured: a secret cannot be had, or something in the settings does not fit together.
+    """
+    settings = context.settings
+    if not isinstance(settings, JambonzSettings):
+        raise Broken(f"settings of another provider: {type(settings).__name__}")
+    place = Place(context.config_file, context.connection)
+    token = _token(settings, place)
+    secrets = [
+        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
+        for index, source in enumerate(settings.webhook_secrets)
+    ]
+    http = _http_client(settings, place, token)
+    provider = Jambonz(settings, place, http=http, token=token, secrets=secrets)
+    async with http:
+        yield provider
+
+
+def _token(settings: JambonzSettings, place: Place) -> Secret:
+    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
+    if not _TOKEN.fullmatch(token.reveal()):
+        found = "a secret with characters that a bearer token cannot have"
+        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
+    return token
+
+
+def _http_client(settings: JambonzSettings, place: Place, token: Secret) -> HttpClient:
+    headers = {"authorization": f"Bearer {token.reveal()}"}
+    try:
+        return HttpClient(settings.base_url, settings.http, headers=headers)
+    except ValueError as error:
+        shown = _USER_IN_URL.sub("//***@", settings.base_url)
+        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error

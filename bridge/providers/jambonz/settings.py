@@ -1,0 +1,136 @@
+"""What an operator configures for one account of jambonz or Cognigy Voice Gateway.
+
+Shapes and single values are checked where the file is decoded; what depends on several values, on secrets or on the
+rendering of actions is checked when the connection is built, so that every mistake ends the start and none a call.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from bridge.model.errors import Misconfigured, Poison
+from bridge.model.phone import parse_e164
+from bridge.providers.settings import AccountLimits, HttpSettings, ReplySettings, SecondsOrZero
+from bridge.runtime.secrets import SecretSource
+
+LONGEST_REPLY_SECONDS = 9.5
+"""jambonz gives a hook 10 s for its answer's headers (`JAMBONES_HTTP_TIMEOUT`, contract 6); the rest is for the net."""
+
+Flavour: TypeAlias = Literal["cognigy", "jambonz"]
+Sid: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$", description="a UUID, as the portal shows it"
+    ),
+]
+Caller: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"""^[^\s@<>"]{1,256}$""", description="user part of the SIP From: a number in E.164 form, or a name"
+    ),
+]
+Word: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+WebUrl: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$", max_length=1024, description="http(s), no query")
+]
+
+
+class JambonzReply(ReplySettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long consumers may take to answer a hook; more than 9.5 s is refused at start.
+
+    Without actions in `fallback` the call is held: a pause of `hold_seconds`, and then the question again.
+    """
+
+    deadline_seconds: SecondsOrZero = 8.0
+
+
+class Speech(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Voice and understanding of a call without an application (contract 3.1: all five are needed)."""
+
+    synthesis_vendor: Word
+    synthesis_voice: Word
+    synthesis_language: Word
+    recognizer_vendor: Word
+    recognizer_language: Word
+
+
+class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One account. `flavour` says whose api server it is: a field that the other one has ends a dial in an opaque 500."""
+
+    flavour: Flavour
+    base_url: str
+    """Where the REST API is, with its path and without `/v1`: `https://jambonz.example/api` (contract 2)."""
+    account_sid: Sid
+    token: SecretSource
+    public_webhook_url: WebUrl
+    """Where the provider reaches us: `https://gateway.example/webhooks/NAME`, with this connection's name."""
+    from_: Caller = msgspec.field(name="from")
+    """Who calls, unless a command says so."""
+    application_sid: Sid | None = None
+    """Whose hooks and voice a call has, unless a command says so. Cognigy needs one; jambonz can do without."""
+    speech: Speech | None = None
+    """Only for jambonz without `application_sid`."""
+    webhook_secrets: list[SecretSource] = []
+    """Each may sign webhooks, whole with `wh_secret_`: to rotate, add the new one, change the account, remove the old."""
+    allow_unverified_webhooks: bool = False
+    """Believe every webhook; only without `webhook_secrets`. That Cognigy signs what it posts to `notifyUrl` is assumed."""
+    match_window_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 900
+    """How long after dialling a webhook may be the first to carry our reference; it is of this call alone, so be generous."""
+    session_ttl_seconds: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 12 * 3600
+    """When a session without an end is forgotten: a lost status is lost. jambonz keeps its records as long (contract 4)."""
+    hold_seconds: Annotated[int, msgspec.Meta(ge=1, le=60)] = 1
+    """How long a call is held before its question is asked again."""
+    limits: AccountLimits = AccountLimits()
+    http: HttpSettings = HttpSettings()
+    reply: JambonzReply = JambonzReply()
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where settings stand, for errors: the file, and the connection's table in it."""
+
+    file: str
+    connection: str
+
+    def path(self, tail: str) -> str:
+        """The path of a setting of this connection in the file."""
+        return f"connections.{self.connection}.{tail}"
+
+    def wrong(self, tail: str, *, found: str, allowed: str) -> Misconfigured:
+        """The error to raise about a setting."""
+        return Misconfigured(self.file, self.path(tail), found=found, allowed=allowed)
+
+
+def check_settings(settings: JambonzSettings, place: Place) -> None:
+    """What no single value shows.
+
+    Raises:
+        Misconfigured: webhooks are neither verified nor explicitly unverified, a deadline is beyond the provider's,
+            application and speech do not fit the flavour, or the caller's number cannot exist.
+    """
+    if settings.allow_unverified_webhooks == bool(settings.webhook_secrets):
+        wanted = "at least one secret, or none and allow_unverified_webhooks = true (every webhook is believed)"
+        count = len(settings.webhook_secrets)
+        found = f"{count} secrets with allow_unverified_webhooks = {str(settings.allow_unverified_webhooks).lower()}"
+        raise place.wrong("webhook_secrets", found=found, allowed=wanted)
+    if settings.speech is not None and (settings.flavour == "cognigy" or settings.application_sid is not None):
+        allowed = "nothing: an application brings its own, and Cognigy always has one"
+        raise place.wrong("speech", found="a table", allowed=allowed)
+    if settings.from_.startswith("+"):
+        try:
+            parse_e164(settings.from_)
+        except Poison as error:
+            raise place.wrong("from", found=error.found, allowed=error.allowed) from error
+    _check_deadlines(settings.reply, place)
+
+
+def _check_deadlines(reply: JambonzReply, place: Place) -> None:
+    deadlines = {"deadline_seconds": reply.deadline_seconds}
+    for event, own in reply.events.items():
+        if own.deadline_seconds is not None:
+            deadlines[f'events."{event}".deadline_seconds'] = own.deadline_seconds
+    for tail, seconds in deadlines.items():
+        if seconds > LONGEST_REPLY_SECONDS:
+            allowed = f"0 to {LONGEST_REPLY_SECONDS} (jambonz waits 10 s)"
+            raise place.wrong(f"reply.{tail}", found=f"{seconds:g}", allowed=allowed)

@@ -1,0 +1,146 @@
+"""TalkifAI behind the provider protocol: one connection, put together from its settings.
+
+Everything an operator can get wrong is found while it is built, secrets included; a running connection has nothing
+left to be misconfigured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+from bridge.model.commands import PlaceCall
+from bridge.model.errors import Broken, Poison
+from bridge.model.outcome import Outcome, Refused
+from bridge.model.phone import E164, parse_e164
+from bridge.providers.http import HttpClient
+from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
+from bridge.providers.settings import AccountLimits
+from bridge.providers.talkifai import client
+from bridge.providers.talkifai.settings import Place, TalkifaiSettings, check_settings
+from bridge.providers.talkifai.webhook import Signatures, parse
+from bridge.runtime.clock import Clock, SystemClock
+from bridge.runtime.secrets import Secret
+
+NAME = "talkifai"
+ACKNOWLEDGED = Answer(status=200)
+"""Exactly 200: anything else is delivered again (contract 2.3)."""
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
+
+_USER_IN_URL = re.compile(r"//[^/]*@")
+
+
+class Talkifai(Provider):
+    """One account."""
+
+    def __init__(
+        self, settings: TalkifaiSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
+    ) -> None:
+        """Put together what was resolved.
+
+        Raises:
+            Misconfigured: what no single value shows; see `check_settings`.
+        """
+        check_settings(settings, place)
+        self._settings = settings
+        self._from_number = _from_number(settings, place)
+        self._signatures = Signatures(secrets, unsigned_agent_events=settings.allow_unsigned_agent_events)
+        self._token = token
+        self._http = http
+        self._clock: Clock = SystemClock()
+
+    @property
+    def name(self) -> str:
+        """`talkifai`."""
+        return NAME
+
+    @property
+    def match_window_seconds(self) -> float:
+        """From the settings: the account's webhooks name the callee, not the room."""
+        return self._settings.match_window_seconds
+
+    @property
+    def limits(self) -> AccountLimits:
+        """From the settings."""
+        return self._settings.limits
+
+    @property
+    def session_ttl_seconds(self) -> float:
+        """From the settings: after the end of a call its transcript and analysis come."""
+        return self._settings.session_ttl_seconds
+
+    def check(self, command: PlaceCall, *, call_id: str) -> Plan | Refused:
+        """Whether TalkifAI can be asked for this; see `client.check`."""
+        return client.check(command, from_number=self._from_number, call_id=call_id)
+
+    async def dial(self, plan: Plan) -> Outcome:
+        """Ask once; returns when the callee has answered, or nobody has for 60 s."""
+        if not isinstance(plan.request, client.DialRequest):
+            raise Broken("the plan was made by another provider")
+        return await client.dial(plan.request, self._http, token=self._token, clock=self._clock)
+
+    def verify(self, webhook: Webhook) -> Verified:
+        """By the body's signature, against each live secret."""
+        return self._signatures.verify(webhook)
+
+    def parse(self, verified: Verified) -> Sequence[Heard]:
+        """The one event of a body, in either envelope."""
+        return parse(verified)
+
+    def acknowledge(self, heard: Heard) -> Answer:
+        """200 without a body."""
+        del heard
+        return ACKNOWLEDGED
+
+
+@asynccontextmanager
+async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
+    """Resolve the secrets, open the HTTP client, and give the connection; closed on the way out.
+
+    Raises:
+        Misconfigured: a secret cannot be had, or something in the settings does not fit together.
+    """
+    settings = context.settings
+    if not isinstance(settings, TalkifaiSettings):
+        raise Broken(f"settings of another provider: {type(settings).__name__}")
+    place = Place(context.config_file, context.connection)
+    token = _token(settings, place)
+    secrets = [
+        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
+        for index, source in enumerate(settings.webhook_secrets)
+    ]
+    http = _http_client(settings, place, token)
+    provider = Talkifai(settings, place, http=http, token=token, secrets=secrets)
+    async with http:
+        yield provider
+
+
+def _token(settings: TalkifaiSettings, place: Place) -> Secret:
+    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
+    if not _TOKEN.fullmatch(token.reveal()):
+        found = "a secret with characters that a token in a header cannot have"
+        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
+    return token
+
+
+def _http_client(settings: TalkifaiSettings, place: Place, token: Secret) -> HttpClient:
+    if settings.auth == "bearer":
+        headers = {"authorization": f"Bearer {token.reveal()}"}
+    else:
+        headers = {"x-api-key": token.reveal()}
+    try:
+        return HttpClient(settings.base_url, settings.http, headers=headers)
+    except ValueError as error:
+        shown = _USER_IN_URL.sub("//***@", settings.base_url)
+        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error
+
+
+def _from_number(settings: TalkifaiSettings, place: Place) -> E164 | None:
+    if settings.from_number is None:
+        return None
+    try:
+        return parse_e164(settings.from_number)
+    except Poison as error:
+        raise place.wrong("from_number", found=error.found, allowed=error.allowed) from error

@@ -1,0 +1,196 @@
+"""A whole call over HMS Sovereign and over TalkifAI, everything real but the provider: command, result, events, end.
+
+Kafka is the quick-start broker, the consumer is the test. What only the broker of record can show is tested with sipgate;
+here it is how each of these two tells whose call an event is about, and what may be done in the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import tomllib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from bridge.demo.simulators.faults import Answer, AnswerLate
+from bridge.demo.simulators.hms_sovereign import DEMO_ASSISTANT, HmsSettings, HmsSimulator
+from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script
+from bridge.demo.simulators.talkifai import DEMO_NUMBER, TalkifaiSettings, TalkifaiSimulator
+from bridge.demo.simulators.vendor import Vendor
+from tests.support.brokers import Broker
+from tests.support.daemon import Daemon, running, write_config
+from tests.support.kafka_tools import Follower, Message, Outgoing, following, produce, producing
+
+pytestmark = pytest.mark.anyio
+
+ENVIRONMENT = {"API_TOKEN": "api-token", "HOOK_SECRET": "hook-secret"}
+NUMBER = "+34600111222"
+HMS = ('provider = "hms_sovereign"', f'assistant_id = "{DEMO_ASSISTANT}"', "reply = { deadline_seconds = 3.0 }")
+TALKIFAI = ('provider = "talkifai"', f'from_number = "{DEMO_NUMBER}"')
+
+
+@dataclass
+class Here:
+    """A daemon with one connection to the simulator, and everything it writes."""
+
+    vendor: Vendor
+    daemon: Daemon
+    producer: AIOKafkaProducer
+    written: Follower
+    prefix: str
+
+    async def place(self, command_id: str) -> Any:
+        """Place a call; the value of its result."""
+        body = {
+            "type": "call.place",
+            "command_id": command_id,
+            "connection": "x",
+            "to": NUMBER,
+            "metadata": {"order": 7},
+        }
+        await produce(self.producer, f"{self.prefix}commands", [Outgoing(json.dumps(body).encode(), b"k")])
+        topic = f"{self.prefix}results"
+        [result] = await self.written.wait_for(topic, lambda each: bool(each.json["command_id"] == command_id))
+        return result.json
+
+    async def event(self, kind: str, *, nth: int = 1) -> Message:
+        """The nth event of a type, which says whose it is."""
+        found = await self.written.wait_for(f"{self.prefix}events", lambda each: each.type == kind, count=nth)
+        event = found[nth - 1]
+        assert event.json["metadata"] == {"order": 7}, event.json
+        return event
+
+    async def act(self, event: Message, *actions: dict[str, object]) -> Any:
+        """Answer an event where it waits, act unasked where it does not; the verdict."""
+        reply = event.json.get("reply", {}).get("token")
+        body = {"actions": actions, "action_id": secrets.token_hex(4), **({"in_reply_to": reply} if reply else {})}
+        await produce(self.producer, f"{self.prefix}actions", [Outgoing(json.dumps(body).encode(), event.key)])
+        wanted = body["action_id"]
+        topic = f"{self.prefix}action-results"
+        [verdict] = await self.written.wait_for(topic, lambda each: bool(each.json["action_id"] == wanted))
+        return verdict.json
+
+
+@contextlib.asynccontextmanager
+async def stage(
+    broker: Broker, folder: Path, vendor: Vendor, lines: Callable[[str], Sequence[str]]
+) -> AsyncIterator[Here]:
+    """A stage with a daemon that is ready. `lines`: of the connection's table, given our address for webhooks."""
+    prefix = f"other-{secrets.token_hex(4)}-"
+    async with vendor:
+        config = write_config(
+            folder / "callbridge.toml", bootstrap=broker.bootstrap, prefix=prefix, simulator_url=vendor.base_url
+        )
+        port = tomllib.loads(config.read_text())["ingress"]["port"]
+        url = f"http://127.0.0.1:{port}/webhooks/x"
+        vendor.point_webhooks_at(url)
+        table = [
+            "[connections.x]",
+            f'base_url = "{vendor.base_url}"',
+            'token = { env = "API_TOKEN" }',
+            'webhook_secrets = [{ env = "HOOK_SECRET" }]',
+            *lines(url),
+        ]
+        others = [line for line in config.read_text().splitlines() if not line.startswith('"connections"')]
+        config.write_text("\n".join([*others, *table]) + "\n")
+        topics = [f"{prefix}{use}" for use in ("results", "events", "action-results", "dead-letters")]
+        async with running(config, env=ENVIRONMENT) as daemon, producing(broker.bootstrap) as producer:
+            async with following(broker.bootstrap, topics) as written:
+                written.explain = daemon.explained
+                yield Here(vendor, daemon, producer, written, prefix)
+            assert await daemon.terminate() == 0
+        assert not vendor.history.violations, list(vendor.history.violations)
+        assert not written[f"{prefix}dead-letters"]
+
+
+def hms(script: Script) -> HmsSimulator:
+    """The simulated HMS Sovereign."""
+    settings = HmsSettings(speed=20, script=script, token="api-token", webhook_secret="hook-secret")
+    return HmsSimulator(settings)
+
+
+async def test_hms_sovereign(quick_broker: Broker, tmp_path: Path) -> None:
+    """A tool of the assistant's is answered, words are spoken unasked, the call is ended; all events are the command's."""
+    callee = Callee(rings_seconds=2, patience_seconds=10_000, turns=(Say(text="Is Tuesday possible?"),))
+    vendor = hms(Script(callees=(callee,), dial_faults=(DialRule(fault=AnswerLate()),)))
+    async with stage(quick_broker, tmp_path, vendor, lambda url: (*HMS, f'public_webhook_url = "{url}"')) as here:
+        result = await here.place("c-1")
+        assert (result["type"], result["provider"]) == ("call.initiated", "hms_sovereign")
+        assert result["provider_call_id"].startswith("call-outbound-")
+        answered = await here.event("call.answered")
+        assert (answered.json["command_id"], answered.json["call_id"]) == ("c-1", result["call_id"])
+        assert answered.json["data"]["to"] == NUMBER
+        asked = await here.event("tool.requested")
+        [call] = asked.json["data"]["calls"]
+        assert (call["name"], call["arguments"]) == ("find_slot", {"day": "Tue"})
+        given = await here.act(
+            asked, {"type": "tool_result", "tool_call_id": call["tool_call_id"], "result": {"slot": "10:30"}}
+        )
+        assert (given["status"], given["delivered_by"]) == ("delivered", "answer")
+        spoken = await here.act(answered, {"type": "speak", "text": "A colleague will join."})
+        assert (spoken["status"], spoken["delivered_by"]) == ("delivered", "control")
+        assert (await here.act(answered, {"type": "hangup"}))["status"] == "delivered"
+        assert (await here.event("call.ended")).json["data"]["provider_reason"] == "assistant_hangup"
+        assert (await here.event("call.report")).json["data"]["summary"]
+        [told] = vendor.history.calls.values()
+        assert 'agent: The answer is {"slot":"10:30"}.' in told.said
+        assert "agent: A colleague will join." in told.said
+        late = await here.act(answered, {"type": "hangup"})
+        assert (late["status"], late["reason"]) == ("rejected", "refused_by_provider")
+
+
+async def test_hms_sovereign_unknown_is_settled_by_a_webhook(quick_broker: Broker, tmp_path: Path) -> None:
+    """A 500 although the phone rings: our reference in the metadata is the proof, and nothing is dialled again."""
+    fault = DialRule(fault=Answer(status=500, acts=True))
+    vendor = hms(Script(callees=(Callee(rings_seconds=1, turns=(HangUp(),)),), dial_faults=(fault,)))
+    async with stage(quick_broker, tmp_path, vendor, lambda _: HMS) as here:
+        result = await here.place("c-1")
+        assert (result["type"], result["settled_by"]) == ("call.initiated", "webhook")
+        await here.event("call.report")
+        assert vendor.history.received(NUMBER.lstrip("+")) == 1
+
+
+@pytest.mark.parametrize("envelope", ["account", "agent"])
+async def test_talkifai(quick_broker: Broker, tmp_path: Path, envelope: str) -> None:
+    """The dial waits for the callee; its events are matched by the callee, or by the room that the answer named."""
+    callee = Callee(rings_seconds=2, turns=(Say(text="Yes."), HangUp(after_seconds=20.0)))
+    settings = TalkifaiSettings(
+        speed=20,
+        script=Script(callees=(callee,)),
+        token="api-token",
+        webhook_secret="hook-secret",
+        envelopes=("account",) if envelope == "account" else ("agent",),
+    )
+    vendor = TalkifaiSimulator(settings)
+    async with stage(
+        quick_broker, tmp_path, vendor, lambda _: (*TALKIFAI, "allow_unsigned_agent_events = true")
+    ) as here:
+        result = await here.place("c-1")
+        assert (result["type"], result["provider"]) == ("call.initiated", "talkifai")
+        assert result["provider_call_id"].startswith("outbound_agent_q7_")
+        answered = await here.event("call.answered")
+        assert (answered.json["command_id"], answered.json["data"]["to"]) == ("c-1", NUMBER)
+        ended = await here.event("call.ended")
+        assert (ended.json["data"]["reason"], ended.json["call_id"]) == ("completed", result["call_id"])
+        assert (await here.event("call.report")).json["data"]["transcript_url"]
+        refused = await here.act(answered, {"type": "hangup"})
+        assert (refused["status"], refused["reason"]) == ("expired", "no_question_was_open")
+        assert vendor.history.counts["webhooks.status.200"] == 3
+
+
+async def test_talkifai_nobody_answers(quick_broker: Broker, tmp_path: Path) -> None:
+    """408 is a result, not a fault: refused with `no_answer`, and asked for once."""
+    settings = TalkifaiSettings(
+        speed=60, script=Script(callees=(Callee(answers=False),)), token="api-token", webhook_secret="hook-secret"
+    )
+    vendor = TalkifaiSimulator(settings)
+    async with stage(quick_broker, tmp_path, vendor, lambda _: TALKIFAI) as here:
+        result = await here.place("c-1")
+        assert (result["type"], result["reason"], result["provider_status"]) == ("call.refused", "no_answer", 408)
+        assert vendor.history.received(NUMBER.lstrip("+")) == 1
