@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -125,8 +125,17 @@ def _toml(value: object) -> str:
 class Daemon:
     """One replica as a process. Made by `started` (not awaited) or `running` (ready)."""
 
-    def __init__(self, config: Path, *, env: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> None:
-        """Start it; `env` is added to this process's environment, for secrets and crash points."""
+    def __init__(
+        self,
+        config: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        module: str = "bridge",
+    ) -> None:
+        """Start it; `env` is added to this process's environment, for secrets and crash points.
+
+        `module` is what is run in place of the daemon's own: one that changes something first, and then is the daemon.
+        """
         settings = tomllib.loads(config.read_text())
         self.config = config
         self.webhook_url = f"http://{LOOPBACK}:{settings['ingress']['port']}"
@@ -134,7 +143,7 @@ class Daemon:
         self._log = _fresh(config.with_suffix(".log"))
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "run", str(config), *arguments],
+                [sys.executable, "-m", module, "run", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -208,6 +217,24 @@ class Daemon:
             return (await request(f"{self.management_url}/readyz")).status == 200
         except OSError:
             return False
+
+    async def reasons(self) -> dict[str, str]:
+        """What /readyz says of each part."""
+        parts = (await request(f"{self.management_url}/readyz")).json["parts"]
+        return {str(name): str(reason) for name, reason in parts.items()}
+
+    async def until_reason(self, part: str, reason: str) -> None:
+        """Return when /readyz gives this reason for a part."""
+        deadline = time.monotonic() + READY_SECONDS
+        while (found := await self._reason(part)) != reason:
+            assert time.monotonic() < deadline, self.explained(f"{part} stayed {found!r} instead of {reason!r}")
+            await anyio.sleep(POLL_SECONDS)
+
+    async def _reason(self, part: str) -> str | None:
+        try:
+            return (await self.reasons()).get(part)
+        except OSError:
+            return None
 
     async def metrics(self) -> dict[str, float]:
         """Every sample of /metrics, by its name and labels as they stand there."""

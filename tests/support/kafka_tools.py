@@ -137,7 +137,7 @@ class Follower:
 async def following(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[Follower]:
     """Follow topics that exist, for the length of the block."""
     async with _reader(bootstrap) as consumer:
-        await _assign(consumer, topics)
+        await assign(consumer, topics)
         follower = Follower({topic: [] for topic in topics})
 
         async def pump() -> None:
@@ -157,7 +157,7 @@ async def following(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[Foll
 async def read_all(bootstrap: str, topic: str) -> list[Message]:
     """Everything that stands in a topic now."""
     async with asyncio.timeout(WAIT_SECONDS), _reader(bootstrap) as consumer:
-        partitions = await _assign(consumer, [topic])
+        partitions = await assign(consumer, [topic])
         ends = await consumer.end_offsets(partitions)
         messages: list[Message] = []
         while any([await consumer.position(each) < ends[each] for each in partitions]):
@@ -169,21 +169,15 @@ async def read_all(bootstrap: str, topic: str) -> list[Message]:
 async def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
     """The end of each partition of a topic."""
     async with asyncio.timeout(WAIT_SECONDS), _reader(bootstrap) as consumer:
-        ends = await consumer.end_offsets(await _assign(consumer, [topic]))
+        ends = await consumer.end_offsets(await assign(consumer, [topic]))
     return {each.partition: offset for each, offset in ends.items()}
 
 
 async def committed_offsets(bootstrap: str, topic: str, group_id: str) -> dict[int, int]:
     """What a group has committed of each partition; 0 where it has not."""
     async with asyncio.timeout(WAIT_SECONDS), _reader(bootstrap, group_id) as consumer:
-        partitions = await _assign(consumer, [topic])
+        partitions = await assign(consumer, [topic])
         return {each.partition: await consumer.committed(each) or 0 for each in partitions}
-
-
-async def rewind(bootstrap: str, topic: str, group_id: str) -> None:
-    """Have a group that has no members begin a topic anew: everything is delivered again."""
-    async with asyncio.timeout(WAIT_SECONDS), _reader(bootstrap, group_id) as consumer:
-        await consumer.commit(dict.fromkeys(await _assign(consumer, [topic]), 0))
 
 
 async def create_topics(bootstrap: str, partitions: Mapping[str, int]) -> None:
@@ -213,7 +207,8 @@ async def _reader(bootstrap: str, group_id: str | None = None) -> AsyncIterator[
         await consumer.stop()
 
 
-async def _assign(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+async def assign(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+    """Read these topics, all partitions of them, without a group."""
     partitions: list[TopicPartition] = []
     for topic in topics:
         numbers = await consumer._client._wait_on_metadata(topic)

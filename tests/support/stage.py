@@ -32,7 +32,6 @@ from tests.support.kafka_tools import (
     following,
     produce,
     producing,
-    rewind,
 )
 
 FLOW = "demo-flow"
@@ -58,11 +57,13 @@ class Stage:
         self.config = config
         self.simulator = simulator
         self.daemon = daemon
+        self.group_id = f"{prefix}commands"
         self.written = Follower({})
         self.numbers: list[str] = []
         self._producer = producer
         self._suffixes = itertools.count(secrets.randbelow(5_000_000))
         self._earlier: list[Line] = []
+        self._acted: list[tuple[int, int]] = []
 
     # -- what goes in
 
@@ -92,6 +93,12 @@ class Stage:
         """Put records on a topic; where they stand."""
         return await produce(self._producer, self.topic(use), records)
 
+    async def send_actions(self, *records: Outgoing) -> list[tuple[int, int]]:
+        """Put records of actions on their topic; each of them is to end in exactly one verdict or dead letter."""
+        places = await self.send(*records, use="actions")
+        self._acted += places
+        return places
+
     # -- what comes out
 
     def topic(self, use: str) -> str:
@@ -112,6 +119,26 @@ class Stage:
         """The results of a command until now."""
         return [each for each in self.written[self.topic("results")] if each.json["command_id"] == command_id]
 
+    async def events(self, session: str, *, count: int = 1) -> list[Message]:
+        """The events of a session, as soon as there are so many."""
+        key = f"/{session}".encode()
+        return await self.written.wait_for(
+            self.topic("events"), lambda message: bool(message.key and message.key.endswith(key)), count=count
+        )
+
+    def events_so_far(self, session: str) -> list[Message]:
+        """The events of a session until now."""
+        return [each for each in self.written[self.topic("events")] if each.json["session"] == session]
+
+    async def verdict(self, place: tuple[int, int]) -> Any:
+        """What became of the record of actions at this place."""
+        ce_id = self._verdict_id(place)
+        return (await self.written.wait_for(self.topic("action-results"), lambda each: each.ce_id == ce_id))[0].json
+
+    async def letter(self, value: bytes) -> Message:
+        """The dead letter with these bytes."""
+        return (await self.written.wait_for(self.topic("dead-letters"), lambda each: each.value == value))[0]
+
     def received(self, number: str) -> int:
         """How many requests to dial this number the provider has read."""
         return self.simulator.history.received(number.lstrip("+"))
@@ -122,49 +149,78 @@ class Stage:
 
     async def all_committed(self) -> None:
         """Return when the commands' committed offsets are their ends."""
-        topic = group_id = self.topic("commands")
+        await self._until_committed(self.topic("commands"), self.group_id)
+
+    async def check_verdicts(self) -> None:
+        """Each record of actions that was sent so far ends in one verdict, and never gets a second one."""
+        if not self._acted:
+            return
+        await self._until_committed(self.topic("actions"), f"{self.prefix}keeper")
+        letters = self.written[self.topic("dead-letters")]
+        buried = {
+            tuple(each.headers.get(f"dlq_{name}") for name in ("source", "partition", "offset")) for each in letters
+        }
+        sent = [place for place in self._acted if (self.topic("actions"), *map(str, place)) not in buried]
+        for place in sent:
+            await self.verdict(place)
+        verdicts: dict[str, list[Any]] = {}
+        for message in self.written[self.topic("action-results")]:
+            verdicts.setdefault(message.ce_id, []).append(message.json)
+        several = [each for each in map(self._verdict_id, sent) if len(verdicts[each]) > 1]
+        assert not several, {each: verdicts[each] for each in several}
+
+    def _verdict_id(self, place: tuple[int, int]) -> str:
+        return f"{self.topic('actions')}-{place[0]}-{place[1]}.result"
+
+    async def _until_committed(self, topic: str, group_id: str) -> None:
         ends = await end_offsets(self.broker.bootstrap, topic)
         committed: dict[int, int] = {}
         deadline = anyio.current_time() + WAIT_SECONDS
         while committed != ends and anyio.current_time() < deadline:
             committed = await committed_offsets(self.broker.bootstrap, topic, group_id)
-        assert committed == ends, self.daemon.explained(f"committed {committed} of {ends}")
+        assert committed == ends, self.daemon.explained(f"{group_id} committed {committed} of {ends} of {topic}")
 
     # -- the daemon
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
-        code = await self.daemon.terminate()
-        self._retire()
-        return code
+        return await self.daemon.terminate()
 
     def kill(self) -> None:
         """SIGKILL."""
         self.daemon.kill()
-        self._retire()
 
     async def start(self, *, env: Mapping[str, str] | None = None) -> None:
-        """Start it again, with the same configuration."""
+        """Start it again after it has ended, with the same configuration."""
+        self._retire()
         self.daemon = Daemon(self.config, env=env)
         self.written.explain = self.daemon.explained
         await self.daemon.ready()
 
-    async def deliver_everything_again(self) -> None:
-        """While it is down: have every command delivered once more."""
-        await rewind(self.broker.bootstrap, self.topic("commands"), self.topic("commands"))
+    def deliver_everything_again(self) -> None:
+        """While it is down: let it be another group from now on, so that every command is delivered once more."""
+        before, self.group_id = self.group_id, f"{self.group_id}-again"
+        name = '"group_id" = '
+        self.config.write_text(self.config.read_text().replace(f'{name}"{before}"', f'{name}"{self.group_id}"'))
 
     def log_lines(self) -> list[Line]:
         """The log of every run so far."""
         return self._earlier + self.daemon.log_lines()
 
     def _retire(self) -> None:
+        assert self.daemon.exit_code is not None, "one daemon at a time has this configuration"
         self._earlier += self.daemon.log_lines()
         self.daemon.close()
 
 
 @contextlib.asynccontextmanager
 async def stage(
-    broker: Broker, folder: Path, *, simulator: Mapping[str, Any] | None = None, **changes: Any
+    broker: Broker,
+    folder: Path,
+    *,
+    simulator: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Stage]:
     """A stage with a daemon that is ready. `simulator`: settings of the provider; `changes`: of the configuration."""
     prefix = f"flow-{secrets.token_hex(5)}-"
@@ -178,7 +234,7 @@ async def stage(
             simulator_url=sipgate.base_url,
             **changes,
         )
-        found = Stage(broker, prefix, config, sipgate, producer, Daemon(config))
+        found = Stage(broker, prefix, config, sipgate, producer, Daemon(config, env=env))
         try:
             await found.daemon.ready()
             sipgate.point_webhooks_at(f"{found.daemon.webhook_url}/webhooks/demo")
@@ -195,6 +251,7 @@ async def stage(
 
 async def _close(found: Stage) -> None:
     if found.daemon.exit_code is None:
+        await found.check_verdicts()
         code = await found.daemon.terminate()
         assert code == 0, found.daemon.explained(f"it stopped with {code}")
     assert_masked(found.log_lines(), found.numbers)
