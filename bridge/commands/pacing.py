@@ -20,9 +20,9 @@ WINDOW_SECONDS = 1.03
 """A rolling second and a margin for the way to the provider: 97 % of the limit are used, at most."""
 _SMOOTHNESS = 0.7
 """How much of the even distance between two dials is always kept."""
-_TURN_SECONDS = 1.05
+TURN_SECONDS = 1.05
 """The same for turns by the clock."""
-_TURN_LATENESS_SECONDS = 0.04
+TURN_LATENESS_SECONDS = 0.04
 """A turn is taken no later than this after the beginning of its slot, or not at all."""
 
 
@@ -40,7 +40,7 @@ def share_of(calls_per_second: float, *, partitions: int, partition: int) -> Sha
     whole = int(calls_per_second)
     if whole >= partitions:
         return Share(whole // partitions + (1 if partition < whole % partitions else 0))
-    return Share(0, slot_seconds=_TURN_SECONDS / calls_per_second, slots=partitions, own_slot=partition)
+    return Share(0, slot_seconds=TURN_SECONDS / calls_per_second, slots=partitions, own_slot=partition)
 
 
 class Pace:
@@ -79,7 +79,7 @@ class Pace:
         slot, into = divmod(now, share.slot_seconds)
         mine = int(slot) % share.slots == share.own_slot
         taken = bool(self._starts) and self._starts[-1] >= now - into
-        if mine and into <= _TURN_LATENESS_SECONDS and not taken:
+        if mine and into <= TURN_LATENESS_SECONDS and not taken:
             return 0.0
         ahead = (share.own_slot - int(slot)) % share.slots or share.slots
         return ahead * share.slot_seconds - into

@@ -150,11 +150,6 @@ def test_actions_are_read_as_strictly() -> None:
     assert "'hangup'" in caught.value.allowed
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what is nested just below the recursion limit decodes, and fails where it is written inside of something "
-    "else or from a deeper stack: a RecursionError in a lane ends the daemon, again after each restart",
-)
 def test_what_was_read_can_be_written() -> None:
     """However deep its metadata, a command that decodes can be kept in the ledger, from a deeper stack too."""
     command = deepest()

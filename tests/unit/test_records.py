@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.ledger import records
 from bridge.ledger.records import Deferred, Fence, KeyParts, Record, Sending, Settled, Unsure
-from tests.support.ledger_values import all_records, deferred, ids, sending, settled, unsure
+from tests.support.ledger_values import all_records, deferred, ids, not_sent, sending, settled, unsure
 
 
 class Name(NamedTuple):
@@ -31,7 +31,9 @@ def name_of(record: Record) -> Name:
         case Deferred():
             return Name("deferred", record.command_id, 0)
         case Sending() | Settled() | Unsure():
-            return Name(type(record).__name__.lower(), record.command_id, record.attempt)
+            is_proof = isinstance(record, Settled) and record.result is None
+            kind = "unsent" if is_proof else type(record).__name__.lower()
+            return Name(kind, record.command_id, record.attempt)
 
 
 AWKWARD = [
@@ -51,6 +53,8 @@ AWKWARD = [
     "sending/1",
     "x/sending/1",
     "x/settled/2/sending/1",
+    "x/unsent/1",
+    "unsent",
     "x/unsure/1/deferred",
     "unsure/٣",
     "1",
@@ -78,8 +82,8 @@ def test_a_key_is_taken_apart_as_it_was_made(record: Record) -> None:
 @pytest.mark.parametrize("command_id", AWKWARD)
 def test_a_key_with_an_awkward_id_is_taken_apart(command_id: str) -> None:
     """Ids that look like parts of a key, or hold slashes, stay whole."""
-    for record in (sending(command_id, 12), settled(command_id, 0), unsure(command_id, 3)):
-        expected = KeyParts(command_id, type(record).__name__.lower(), record.attempt)
+    for record in (sending(command_id, 12), settled(command_id, 0), not_sent(command_id, 7), unsure(command_id, 3)):
+        expected = KeyParts(command_id, name_of(record).kind, record.attempt)
         assert records.parts_of(records.key_of(record)) == expected
     assert records.parts_of(records.key_of(deferred(command_id))) == KeyParts(command_id, "deferred")
 
@@ -95,11 +99,12 @@ def test_awkward_ids_never_share_a_key() -> None:
     made: dict[bytes, Name] = {records.key_of(Fence("0123", 0)): Name("fence", None, 0, "0123")}
     for command_id in AWKWARD:
         for attempt in (0, 1, 2, 12):
-            for record in (sending(command_id, attempt), settled(command_id, attempt), unsure(command_id, attempt)):
+            made_of = (sending(command_id, attempt), settled(command_id, attempt), not_sent(command_id, attempt))
+            for record in (*made_of, unsure(command_id, attempt)):
                 assert made.setdefault(records.key_of(record), name_of(record)) == name_of(record)
         record_of_time = deferred(command_id)
         assert made.setdefault(records.key_of(record_of_time), name_of(record_of_time)) == name_of(record_of_time)
-    assert len(made) == 1 + len(AWKWARD) * (4 * 3 + 1)
+    assert len(made) == 1 + len(AWKWARD) * (4 * 4 + 1)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +116,13 @@ def test_a_key_that_is_not_the_ledgers(key: bytes) -> None:
     assert records.parts_of(key) is None
 
 
-@given(ids, st.sampled_from(["sending", "settled", "unsure"]), st.integers(0, 10_000))
+@given(ids, st.sampled_from(["sending", "settled", "unsent", "unsure"]), st.integers(0, 10_000))
 def test_a_key_spelt_by_hand_is_the_records(command_id: str, kind: str, attempt: int) -> None:
     """`id/kind/attempt`, as an operator and the sweep spell it."""
     made: dict[str, Record] = {
         "sending": sending(command_id, attempt),
         "settled": settled(command_id, attempt),
+        "unsent": not_sent(command_id, attempt),
         "unsure": unsure(command_id, attempt),
     }
     assert records.key_of(made[kind]) == f"{command_id}/{kind}/{attempt}".encode()
