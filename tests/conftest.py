@@ -1,12 +1,17 @@
 """What every test may ask for: the brokers of tests/support/brokers.py, and anyio's plugin on asyncio with uvloop.
 
 An async test carries `pytestmark = pytest.mark.anyio`; it runs on the loop the gateway runs on. Warnings are errors
-(pyproject.toml); everything else a test needs stands in its own file.
+(pyproject.toml); everything else a test needs stands in its own file. Examples of hypothesis have no deadline each: on
+a busy machine it would say nothing about the code.
 """
 
+import hypothesis
 import pytest
 
 from tests.support.brokers import apache_kafka, broker, own_kafka, quick_broker, topic_prefix
+
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 __all__ = ["anyio_backend", "apache_kafka", "broker", "own_kafka", "quick_broker", "topic_prefix"]
 

@@ -29,7 +29,7 @@ from bridge.demo.simulators.faults import (
     ResetAfterHead,
     ResetUnread,
 )
-from bridge.demo.simulators.script import DialRule, Script
+from bridge.demo.simulators.script import Callee, DialRule, Script
 from tests.support.brokers import Broker
 from tests.support.kafka_tools import Message, Outgoing
 from tests.support.stage import NOBODY, Stage, command, stage, telling
@@ -114,7 +114,7 @@ async def test_refused_before_any_effect(here: Stage) -> None:
         "no-number": ("+99912345678", {}, "invalid_number", "$.to"),
         "no-plus": (number.lstrip("+"), {}, "invalid_number", "$.to"),
         "sip": ("sip:agent@example.org", {}, "unsupported", "$.to"),
-        "option": (number, {"options": {"flow": "x"}}, "invalid_options", "$.options.flow"),
+        "option": (number, {"options": {"flow": "x"}}, "invalid_options", "$.options: found the unknown field flow "),
         "option-value": (number, {"options": {"billing_device": 5}}, "invalid_options", "$.options.billing_device"),
         "ring": (number, {"ring_timeout_seconds": 20}, "unsupported", "$.ring_timeout_seconds"),
         "from": (number, {"from": "+4921170001000"}, "unsupported", "$.from"),
@@ -215,6 +215,37 @@ async def test_nobody_knows(here: Stage) -> None:
     assert (await here.result("unknown-again"))["type"] == "call.unknown"
 
 
+async def test_a_webhook_settles_it(here: Stage) -> None:
+    """An answer that was lost is made good by the call's own webhook: initiated, settled by it, and never unknown."""
+    number = here.callee()
+    callee = Callee(number=number.lstrip("+"), rings_seconds=0.2, patience_seconds=1)
+    rule = DialRule(number=number.lstrip("+"), fault=Reset(acts=True))
+    here.play(Script(callees=(callee,), dial_faults=(rule,)))
+    await here.place("rings", number, metadata={"who": "me"})
+
+    [message] = await here.results("rings")
+
+    assert (message.type, message.json["settled_by"]) == ("call.initiated", "webhook")
+    assert (message.json["metadata"], message.ce_id.endswith(".result")) == ({"who": "me"}, True)
+    assert here.received(number) == 1
+
+
+async def test_a_late_webhook_settles_it_too(here: Stage) -> None:
+    """A webhook that comes after `call.unknown` leads to one settlement, with an id of its own."""
+    number = here.callee()
+    callee = Callee(number=number.lstrip("+"), rings_seconds=80, patience_seconds=1)  # at 20 times the speed
+    rule = DialRule(number=number.lstrip("+"), fault=Answer(status=502, acts=True))
+    here.play(Script(callees=(callee,), dial_faults=(rule,)))
+    await here.place("rings-long", number)
+
+    unknown, settlement = await here.results("rings-long", count=2)
+
+    assert (unknown.type, unknown.ce_id.endswith(".result")) == ("call.unknown", True)
+    assert (settlement.type, settlement.ce_id.endswith(".settlement")) == ("call.initiated", True)
+    assert (settlement.json["settled_by"], settlement.json["settles_unknown"]) == ("webhook", True)
+    assert here.received(number) == 1
+
+
 @pytest.mark.parametrize("fault", [CloseUnread(), ResetAfterHead(), HangUnread()], ids=lambda f: type(f).__name__)
 async def test_lost_before_it_was_read(here: Stage, fault: ConnectionFault) -> None:
     """A connection that ends after it was made may have carried the request: unknown, and no second connection."""
@@ -298,7 +329,7 @@ async def test_no_key(here: Stage) -> None:
 
 async def test_not_before(here: Stage) -> None:
     """A command for later is dialled when its time has come, not before; its offset does not wait for it."""
-    due = datetime.now(UTC) + timedelta(seconds=3)
+    due = datetime.now(UTC) + timedelta(seconds=2)
     number = await here.place("later", not_before=due.isoformat())
     await here.place("now")
     await here.results("now")
@@ -313,8 +344,8 @@ async def test_not_before(here: Stage) -> None:
 
 async def test_cancel(here: Stage) -> None:
     """A cancel before the time is the command's result, and nothing is dialled then; after the dial it is too late."""
-    cancelled = await here.place("cancel-in-time", not_before=soon(2), metadata={"who": "me"})
-    waiting = await here.place("due-with-it", key="cancel-in-time", not_before=soon(2.5))
+    cancelled = await here.place("cancel-in-time", not_before=soon(3), metadata={"who": "me"})
+    waiting = await here.place("due-with-it", key="cancel-in-time", not_before=soon(3.2))
     dialled = await here.place("cancel-too-late")
     await here.results("cancel-too-late")
     await here.cancel("cancel-in-time")
