@@ -52,6 +52,8 @@ def _check(options: argparse.Namespace) -> int:
     """Read and check a configuration, offline; with --kafka the cluster's topics as well."""
     config = load(options.config)
     checked = configured.check(config, file=str(options.config))
+    if options.secrets:
+        anyio.run(configured.try_connections, checked)
     if options.show:
         print(effective(config))
     risks = anyio.run(configured.examine, checked).risks if options.kafka else []
@@ -122,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add("run", _run)
     check = add("check", _check)
     check.add_argument("--show", action="store_true", help="print the effective configuration, secrets masked")
+    check.add_argument("--secrets", action="store_true", help="read the secrets and build the connections too")
     check.add_argument("--kafka", action="store_true", help="ask the cluster about its topics too")
     create = add("topics", _topics)
     create.add_argument("--create", action="store_true", help="create what is missing")

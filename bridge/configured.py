@@ -88,6 +88,17 @@ def check_limits(connection: str, limits: AccountLimits, partitions: int, file: 
         )
 
 
+async def try_connections(checked: Checked) -> None:
+    """Build every connection as the daemon would, and close it again: secrets, deadlines, fallbacks. Offline.
+
+    Raises:
+        Misconfigured: one of them would not start.
+    """
+    for kind, context in checked.connections.values():
+        async with kind.build(context):
+            pass
+
+
 async def examine(checked: Checked) -> topics.Found:
     """Look at the topics, and where the configuration allows it, create them.
 

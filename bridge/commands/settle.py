@@ -29,7 +29,10 @@ from bridge.model.results import (
 from bridge.model.words import call_id_of
 from bridge.runtime.clock import Clock, epoch_ms
 from bridge.runtime.crashpoints import reached
+from bridge.runtime.logging import get_logger
 from bridge.runtime.metrics import Metrics
+
+log = get_logger()
 
 
 class Addressee(msgspec.Struct, frozen=True):
@@ -57,6 +60,15 @@ class Settlement:
         """Tell a result; returns after the acknowledgement."""
         await self._results.publish(result, key=to.key, trace=to.trace)
         self._metrics.results.labels(type=result_type(result)).inc()
+        log.info(
+            "command.finished",
+            command_id=result.command_id,
+            call_id=result.call_id,
+            connection=result.connection,
+            result=result_type(result),
+            reason=getattr(result, "reason", None),
+            attempts=result.attempts,
+        )
         reached("after_publish")
 
     async def publish_again(self, command_id: str, to: Addressee) -> None:

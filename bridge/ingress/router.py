@@ -101,6 +101,7 @@ class Router:
             status = 499
         finally:
             self._in_progress -= 1
+        log.debug("webhook.answered", connection=known, status=status)
         self._flows.metrics.webhooks.labels(connection=known, status=str(status)).inc()
         self._flows.metrics.answer_seconds.observe(self._flows.clock.monotonic() - started)
 

@@ -29,11 +29,16 @@ def parse_e164(text: str, *, field: str = "$.to") -> E164:
         number = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:
         number = None
-    if number is None or not text.startswith("+") or number.extension or not phonenumbers.is_possible_number(number):
+    if number is None or not text.startswith("+") or number.extension or not _is_possible(number):
         raise Poison(
             field, found=repr(mask_number(text)), allowed="a possible number in E.164 form, such as +49301234567"
         )
     return E164(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+
+
+def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
+    """Long enough to be dialled from anywhere: what can only be dialled locally is not E.164."""
+    return phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
 
 
 def parse_callee(text: str, *, field: str = "$.to") -> E164 | SipUri:

@@ -222,6 +222,8 @@ def _shown(place: _Place, *, plain: bool) -> str:
             return f"a string of {len(value)} characters"
         if plain and _PLAIN.fullmatch(value):
             return f"'{value}'"
+    if plain and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"the number {value}"
     return describe(value)
 
 
