@@ -80,7 +80,7 @@ async def test_opening_again_after_an_error_starts_anew(partition: Partition) ->
         archived = ledger.state.entries["a"].archived
         assert archived is not None
         assert archived.offset == 3
-        assert ledger.state.recent_claims == {"demo": [1.0, 1.0]}
+        assert list(ledger.state.recent_claims["demo"]) == [1.0, 1.0]
 
 
 async def test_a_record_of_another_program_ends_everything(partition: Partition) -> None:
@@ -303,6 +303,24 @@ async def test_nobody_is_found_late_because_his_owner_probed(partition: Partitio
     entry = new.ledger.state.entries["c"]
     assert entry.archived is not None
     assert not entry.owed
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a probe writes the fence again: compaction keeps only the last copy, and then everything its owner settled "
+    "behind it seems to be a former owner's, late: the next owner publishes all of it once more, with two writes each",
+)
+async def test_nobody_is_found_late_after_compaction_either(partition: Partition) -> None:
+    """The same when compaction has taken all but the last record of each key."""
+    old = await partition.owner("old")
+    assert await old.ledger.claim(old.claim_of("c")) == "counted"
+    await old.ledger.probe()
+    await old.ledger.write(old.end_of("c"))
+    log = await partition.log()
+    keys = [each.key for each in log]
+    taken = [each.offset for place, each in enumerate(log) if each.key in keys[place + 1 :]]
+    new = await partition.owner("new", reader=Hiding(partition.reader, taken))
+    assert not new.ledger.state.entries["c"].owed
 
 
 @pytest.mark.parametrize("remembered", [0, 10])

@@ -1,6 +1,7 @@
 """The ledger's protocol, explored exhaustively: every interleaving of a small world, judged by the real code.
 
-`facts` are records of the real ledger as small numbers, `rules` drives the real `LedgerPartition` and `policy` with
-them, `world` and `protocol` are what can happen, `invariants` what must not, `explore` walks all of it. `scenarios`
-are the bounds that are explored, `mutants` the protocol with one rule taken out.
+`facts` are records of the real ledger as small numbers. `knowledge` and `scripts` (on the `stage`) ask the real code:
+what a lane knows after a read or an acknowledgement, and what it does next. `world` and `protocol` are everything that
+can happen in between, `judge` and `liveness` say what must not, and what must. `explore` walks all of it in the worlds
+of `scenarios`; `mutants` are the rules with one taken out.
 """

@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from bridge.ledger import records
 from bridge.ledger.records import Deferred, Fence, Record, Sending, Settled, Unsure
-from bridge.model.commands import CancelCall, PlaceCall
-from bridge.model.results import Result, result_event_id, result_type
-from bridge.model.words import call_id_of
-from bridge.providers.protocol import Plan
+from bridge.model.commands import PlaceCall
+from bridge.model.results import CallCancelled, CallExpired, CallRefused, Result, result_event_id, result_type
 
 MOMENTS = tuple(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(3))
 """The three times of day there are: before a deferred command is due, after that, and after it has expired."""
@@ -36,6 +34,8 @@ class Publication(NamedTuple):
     command_id: str
     event_id: str
     kind: str
+    denies: bool
+    """It says that nothing was dialled: not by a provider's word, but by ours."""
 
 
 class Facts:
@@ -52,14 +52,19 @@ class Facts:
         command_id = None if isinstance(record, Fence) else record.command_id
         return self._enter(Fact(records.key_of(record), records.encode(record), record, command_id))
 
-    def tombstone(self, number: int) -> int:
-        """The number of the tombstone that erases this fact."""
-        fact = self.all[number]
-        return self._enter(Fact(fact.key, None, None, fact.command_id))
+    def tombstone(self, key: bytes) -> int:
+        """The number of the tombstone that erases what stands under this key."""
+        parts = records.parts_of(key)
+        assert parts is not None
+        return self._enter(Fact(key, None, None, parts.command_id))
 
     def bit(self, result: Result) -> int:
-        """The bit of a published result."""
-        publication = Publication(result.command_id, result_event_id(result), result_type(result))
+        """The bit of a published result; none for the answer to a command that came too late or was no command."""
+        if isinstance(result, CallRefused) and result.reason in {"too_late_to_cancel", "command_id_reused"}:
+            return 0
+        unasked = isinstance(result, CallRefused) and result.settled_by is None
+        denies = unasked or isinstance(result, CallExpired | CallCancelled)
+        publication = Publication(result.command_id, result_event_id(result), result_type(result), denies)
         if publication not in self._bits:
             self._bits[publication] = 1 << len(self.publications)
             self.publications.append(publication)
@@ -77,15 +82,11 @@ class Facts:
                 return f"tombstone {fact.key.decode()}"
             case Fence(owner=owner):
                 return f"fence/{owner}"
-            case Sending() as record:
-                return f"{record.command_id}/sending/{record.attempt} of epoch {record.epoch}"
-            case Settled() as record:
-                says = result_type(record.result) if record.result is not None else "not_sent"
-                return f"{record.command_id}/settled/{record.attempt} ({says}) of epoch {record.epoch}"
-            case Unsure() as record:
-                return f"{record.command_id}/unsure/{record.attempt} of epoch {record.epoch}"
-            case Deferred() as record:
-                return f"{record.command_id}/deferred of epoch {record.epoch}"
+            case Settled(result=result) as record:
+                says = "not_sent" if result is None else ("owed " * record.owed) + result_type(result)
+                return f"{fact.key.decode()} ({says}) of epoch {record.epoch}"
+            case Sending() | Unsure() | Deferred() as record:
+                return f"{fact.key.decode()} of epoch {record.epoch}"
 
     def _enter(self, fact: Fact) -> int:
         identity = (fact.key, fact.value)
@@ -107,13 +108,3 @@ def place_call(command_id: str, *, defers: bool, expires: bool) -> PlaceCall:
         not_before=MOMENTS[1] if defers else None,
         expires_at=MOMENTS[2] if expires else None,
     )
-
-
-def cancel_call(command_id: str) -> CancelCall:
-    """The command that takes it back."""
-    return CancelCall(command_id=command_id)
-
-
-def plan_of(command: PlaceCall) -> Plan:
-    """A checked command."""
-    return Plan(command, call_id_of(command.command_id), (), None)

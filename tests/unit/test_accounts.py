@@ -304,3 +304,60 @@ async def test_a_new_owner_waits_for_what_the_former_one_dialled() -> None:
             assert not entered["full"].is_set()
             clock.advance(WINDOW_SECONDS)
             await entered["full"].wait()
+
+
+@pytest.mark.anyio
+async def test_a_turn_waits_for_the_end_of_a_pause() -> None:
+    """While the provider wants us to be slower nobody claims; when the pause is over the turn is taken."""
+    clock = HandClock()
+    held = account(clock, settings=AccountSettings(partitions=1, first_pause_seconds=0.02))
+    way = gate(held)
+    held.heard(DOWN)
+    with anyio.move_on_after(0.001) as paused:
+        async with way.turn():
+            pytest.fail("amid the pause")
+    assert paused.cancelled_caught
+    with anyio.fail_after(5):
+        async with way.turn():
+            pass
+
+
+@pytest.mark.anyio
+async def test_dials_keep_a_pace_of_their_own() -> None:
+    """Claims that were acknowledged together do not leave together: the second dial waits for its distance."""
+    clock = HandClock()
+    way = gate(account(clock, calls_per_second=50))
+    started: list[float] = []
+
+    async def dial() -> None:
+        await way.dial_now()
+        started.append(clock.monotonic())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(dial)
+        await anyio.wait_all_tasks_blocked()
+        assert started == [0.0]
+        clock.advance(1.0)
+    assert started == [0.0, 1.0]
+
+
+@pytest.mark.anyio
+async def test_long_dials_make_long_waits(clock: HandClock) -> None:
+    """The more time a dial was seen to take, the fewer may wait here for a place."""
+    way = gate(account(clock, calls_in_flight=1))
+    for _ in range(50):
+        way.took(10.0)
+    leave = anyio.Event()
+
+    async def take() -> None:
+        async with way.turn():
+            await leave.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            assert way.come_back(due=True) is None
+            tasks.start_soon(take)
+            await anyio.wait_all_tasks_blocked()
+        assert way.come_back(due=True) is not None
+        leave.set()

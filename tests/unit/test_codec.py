@@ -21,7 +21,9 @@ from bridge.model.codec import (
 )
 from bridge.model.commands import CancelCall, PlaceCall
 from bridge.model.errors import Poison
-from tests.support.ledger_values import deferred, initiated, place
+from bridge.model.results import CallExpired, CallRefused, Result, result_event_id, result_type
+from bridge.model.words import call_id_of
+from tests.support.ledger_values import cancelled, deferred, initiated, place, unsure
 
 PLACE = b'{"type":"call.place","command_id":"c","connection":"demo","to":"+49301234567"}'
 UNTYPED = b'{"command_id":"c","connection":"demo","to":"+49301234567"}'
@@ -219,6 +221,30 @@ def test_a_result_is_json_without_what_is_not_known() -> None:
         "attempts": 1,
         "settled_by": "answer",
     }
+
+
+@pytest.mark.parametrize(
+    ("result", "event_type", "suffix"),
+    [
+        (initiated(), "call.initiated", "result"),
+        (initiated(settles_unknown=True), "call.initiated", "settlement"),
+        (unsure().result, "call.unknown", "result"),
+        (cancelled(), "call.cancelled", "result"),
+        (CallExpired(command_id="c", call_id=call_id_of("c")), "call.expired", "result"),
+        (CallRefused(command_id="c", call_id=call_id_of("c"), reason="busy"), "call.refused", "result"),
+        (
+            CallRefused(command_id="c", call_id=call_id_of("c"), reason="busy", settles_unknown=True),
+            "call.refused",
+            "settlement",
+        ),
+        (CallRefused(command_id="c", call_id=call_id_of("c"), reason="command_id_reused"), "call.refused", "reused"),
+        (CallRefused(command_id="c", call_id=call_id_of("c"), reason="too_late_to_cancel"), "call.refused", "cancel"),
+    ],
+)
+def test_the_id_of_a_result(result: Result, event_type: str, suffix: str) -> None:
+    """The same for each copy; what does not end the command has another than what does, and so has a settlement."""
+    assert result_type(result) == event_type
+    assert result_event_id(result) == f"{call_id_of('c')}.{suffix}"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.is_down = False
+        self.failing_polls = 0
         self.empty_polls = 0
         self._read = 0
 
@@ -49,6 +50,9 @@ class Log:
 
     async def poll(self, *, max_records: int, timeout_seconds: float) -> Sequence[Record]:
         """The next records; an empty poll does not take its time."""
+        if self.failing_polls:
+            self.failing_polls -= 1
+            raise Unavailable("down")
         with anyio.move_on_after(timeout_seconds):
             await anyio.lowlevel.checkpoint()
         found = self.records[self._read : self._read + max_records]
@@ -322,6 +326,20 @@ async def test_caught_up_means_everything_read(log: Log, clock: HandClock) -> No
     assert log.lag() == 0
     assert reader.heard_of("0") is None  # the oldest are dropped where there is room for four
     assert [reader.heard_of(str(number)) for number in range(3, 7)] == [f"demo/{number}" for number in range(3, 7)]
+
+
+async def test_reading_goes_on_when_kafka_is_back(log: Log, clock: HandClock) -> None:
+    """Polls that fail are tried again; nothing is missed, and being caught up is not said too early."""
+    writer = Index(TOPIC, log, clock, IndexSettings())
+    await writer.bind(SESSION, call())
+    log.failing_polls = 2
+    reader = Index(TOPIC, log, clock, IndexSettings(poll_seconds=0.001))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reader.run, log)
+        await reader.caught_up.wait()
+        tasks.cancel_scope.cancel()
+    assert log.failing_polls == 0
+    assert reader.session(SESSION) == call()
 
 
 @pytest.mark.parametrize("value", [b"", b"no json", b"[]", b"{}", b'{"at":1}', b"\xff"])

@@ -301,7 +301,8 @@ def test_the_delay_never_shrinks_with_attempts(limits: Limits, attempt: int, jit
 
 
 def test_the_delay_doubles() -> None:
-    """With the default limits and no jitter: half of 0.5, 1, 2 seconds, up to half a minute."""
+    """With the default limits and no jitter: half of 0.5, 1, 2 seconds, up to half a minute; jitter fills the other half."""
     outcome = NotSent("connection_refused")
     delays = [retry_delay_seconds(outcome, attempt=n, limits=Limits(), jitter=0.0) for n in (1, 2, 3, 7, 8, 9, 100)]
     assert delays == [0.25, 0.5, 1.0, 16.0, 30.0, 30.0, 30.0]
+    assert retry_delay_seconds(outcome, attempt=1, limits=Limits(), jitter=0.5) == 0.375

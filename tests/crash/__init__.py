@@ -1,0 +1,1 @@
+"""Real processes, killed between every two steps, on Apache Kafka."""

@@ -1,0 +1,141 @@
+"""Killed between every two steps: a daemon dies at each named point, another one comes, and every promise holds.
+
+The points are the product's own (`bridge.runtime.crashpoints`); two more are the provider's side of a request: read and
+not answered, and read in half. The history checker judges what is on the topics against what the provider counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+
+from bridge.demo.simulators.faults import Hang
+from bridge.demo.simulators.script import Callee, DialRule, Script
+from bridge.runtime.crashpoints import POINTS, Point
+from tests.crash.halfway import Halfway
+from tests.faults.cluster import NOBODY, Cluster, cluster, command, twice
+from tests.faults.history import Collected, Findings
+from tests.support.brokers import Broker
+from tests.support.kafka_tools import Outgoing
+
+pytestmark = pytest.mark.anyio
+
+QUICK: dict[str, Any] = {
+    "kafka": {"session_timeout_seconds": 1.0, "heartbeat_interval_seconds": 0.3},
+    "commands": {"evidence_seconds": 0.2, "commit_interval_seconds": 0.1, "poll_seconds": 0.1},
+}
+COMMANDS = 6
+BEFORE_ANY_CLAIM: frozenset[Point] = frozenset({"before_fence", "after_fence", "after_decide", "before_claim"})
+IN_THE_MIDDLE: tuple[Point, ...] = ("before_fence", "after_claim", "after_publish")
+RECOVERY: tuple[tuple[str, str], ...] = (
+    ("after_claim:3", "after_publish:2"),
+    ("after_dial:3", "after_fence:2"),
+    ("before_settle:1", "before_commit:1"),
+)
+
+
+@pytest.fixture
+async def here(apache_kafka: Broker, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A provider and topics; no daemon yet."""
+    async with cluster(apache_kafka.bootstrap, tmp_path, **QUICK) as found:
+        yield found
+
+
+async def send_some(here: Cluster) -> list[str]:
+    """A handful of commands, some of them twice; the numbers they are for."""
+    numbers = [here.callee() for _ in range(COMMANDS)]
+    records = [Outgoing(command(f"c-{i}", number), b"c-%d" % i) for i, number in enumerate(numbers)]
+    await here.send(*twice(records, every=3))
+    return numbers
+
+
+async def dies_at(here: Cluster, point: str) -> None:
+    """Start the daemon and see it killed there."""
+    doomed = here.start("replica", env={"CALLBRIDGE_CRASH_AT": point})
+    assert await doomed.ended() == -SIGKILL
+
+
+async def check_all(here: Cluster) -> tuple[Collected, Findings]:
+    """Every promise holds, and nothing is left to be done."""
+    collected, findings = await here.at_rest()
+    assert not any(findings.problems.values()), here.explained(str(findings))
+    assert findings.commands == COMMANDS
+    assert findings.finals.keys() <= {"call.initiated", "call.unknown"}
+    return collected, findings
+
+
+@pytest.mark.parametrize(("point", "nth"), [*((each, 1) for each in POINTS), *((each, 3) for each in IN_THE_MIDDLE)])
+async def test_killed_at(here: Cluster, point: Point, nth: int) -> None:
+    """Dialled at most once; exactly once where it was not in doubt; a result for each, and nothing left open."""
+    await send_some(here)
+    await dies_at(here, f"{point}:{nth}")
+    here.start("replica")
+
+    collected, findings = await check_all(here)
+
+    if point in BEFORE_ANY_CLAIM and nth == 1:
+        assert findings.finals == {"call.initiated": COMMANDS}
+        assert all(seen.received == 1 for seen in collected.numbers.values())
+
+
+@pytest.mark.parametrize(("first", "second"), RECOVERY)
+async def test_killed_again_while_it_recovers(here: Cluster, first: str, second: str) -> None:
+    """The successor dies too, over what its predecessor left in doubt: the third one brings all to its end."""
+    await send_some(here)
+    await dies_at(here, first)
+    await dies_at(here, second)
+    here.start("replica")
+
+    await check_all(here)
+
+
+async def test_a_webhook_settles_what_a_crash_left_open(here: Cluster) -> None:
+    """Killed with the provider's answers in hand: unknown at first, and settled when the callees pick up."""
+    here.simulator.play(Script(callees=(Callee(rings_seconds=here.simulator.settings.speed * 4),)))
+    await send_some(here)
+    await dies_at(here, "after_dial:3")
+    successor = here.start("replica")
+    here.simulator.point_webhooks_at(f"{successor.webhook_url}/webhooks/demo")
+    await here.simulator.wait_for(lambda history: len(history.webhooks) > 0, timeout_seconds=30)
+
+    _, findings = await check_all(here)
+
+    assert findings.finals == {"call.initiated": COMMANDS}
+    assert findings.ever_unknown > 0
+
+
+async def test_killed_while_the_provider_decides(here: Cluster) -> None:
+    """The provider has read the requests and not answered: each is unknown, and none is asked for again."""
+    here.simulator.play(Script(callees=NOBODY.callees, dial_faults=(DialRule(fault=Hang()),)))
+    numbers = [number.lstrip("+") for number in await send_some(here)]
+    doomed = here.start("replica")
+    await here.simulator.wait_for(lambda seen: all(map(seen.received, numbers)), timeout_seconds=30)
+    doomed.kill()
+    here.simulator.play(NOBODY)
+    here.start("replica")
+
+    collected, findings = await check_all(here)
+
+    assert findings.finals == {"call.unknown": COMMANDS}
+    assert {seen.received for seen in collected.numbers.values()} == {1}
+
+
+async def test_killed_in_the_middle_of_a_request(here: Cluster) -> None:
+    """The provider has read half of each request: nobody can know, so each is unknown and none is sent again."""
+    async with Halfway(here.simulator.base_url) as way:
+        here.provider_url = way.url
+        await send_some(here)
+        doomed = here.start("replica")
+        await way.held(COMMANDS)
+        doomed.kill()
+        way.open()
+        here.start("replica")
+
+        collected, findings = await check_all(here)
+
+    assert findings.finals == {"call.unknown": COMMANDS}
+    assert (collected.requests, collected.numbers) == (COMMANDS, {})
