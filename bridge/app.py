@@ -44,6 +44,7 @@ from bridge.ingress.server import HttpServer
 from bridge.ledger.index import PROBE_KEY, Index, IndexSettings
 from bridge.model.errors import CallbridgeError, Misconfigured, Unavailable
 from bridge.providers.protocol import Provider
+from bridge.runtime import memory
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.health import Health, beat
 from bridge.runtime.log_sink import Sink
@@ -129,6 +130,7 @@ class Daemon:
         supervisor.on_soft_stop("commands", stop_commands)
         supervisor.on_soft_stop("webhooks", stop_webhooks)
         supervisor.on_soft_stop("keeper", stop_keeper)
+        memory.settle()
         log.info("process.ready", host=config.ingress.host, port=self.ports["webhooks"])
 
     # -- parts ------------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from bridge.runtime.logging import get_logger
 
 log = get_logger()
 
+_FROM_CLAIM_TO_DIAL_SECONDS = 0.25
+"""A former owner's dials left so much later than its claims, which are all that a new owner knows."""
+
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for all accounts."""
@@ -82,8 +85,9 @@ class Gate:
         self._dials: Pace | None = None
         if limits.calls_per_second is not None:
             share = share_of(limits.calls_per_second, partitions=partitions, partition=partition)
-            times = sorted(recent)
-            self._claims, self._dials = Pace(share, times), Pace(share, times)
+            times, now = sorted(recent), account.now()
+            dialled = (max(time, min(now, time + _FROM_CLAIM_TO_DIAL_SECONDS)) for time in times)
+            self._claims, self._dials = Pace(share, times), Pace(share, dialled)
         self._share_in_flight = _part(limits.calls_in_flight, partitions, partition)
         self._places = anyio.CapacityLimiter(self._share_in_flight)
 
@@ -115,9 +119,15 @@ class Gate:
         finally:
             self._waiting -= 1
 
-    async def dial_now(self) -> None:
+    async def dial_now(self) -> float:
         """Return when the dial itself may start: claims that were acknowledged together do not leave together."""
-        await self._in_pace(self._dials)
+        return await self._in_pace(self._dials)
+
+    def left(self, begun: float) -> None:
+        """The request of the dial that was begun then has left: it counts from now, and claims keep their distance."""
+        for pace in (self._claims, self._dials):
+            if pace is not None:
+                pace.delay(begun, max(0.0, self._account.now() - begun))
 
     def took(self, seconds: float) -> None:
         """Learn how long a dial takes, for the estimate of waiting."""
@@ -141,12 +151,14 @@ class Gate:
         if pause > 0:
             await anyio.sleep(min(pause, self._account.settings.inline_delay_seconds))
 
-    async def _in_pace(self, pace: Pace | None) -> None:
+    async def _in_pace(self, pace: Pace | None) -> float:
         if pace is None:
-            return
+            return 0.0
         while (wait := pace.wait_seconds(self._account.now())) > 0:  # noqa: ASYNC110 -- time is what is waited for
             await anyio.sleep(wait)
-        pace.started(self._account.now())
+        now = self._account.now()
+        pace.started(now)
+        return now
 
 
 def _part(limit: int | None, partitions: int, partition: int) -> float:

@@ -28,7 +28,7 @@ from bridge.model.commands import CancelCall, PlaceCall, digest
 from bridge.model.errors import Broken, Unavailable
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.model.words import call_id_of
-from bridge.providers.protocol import Plan, Provider
+from bridge.providers.protocol import Plan, Provider, on_sent
 from bridge.runtime.clock import Clock, epoch_ms
 from bridge.runtime.crashpoints import reached
 from bridge.runtime.logging import get_logger
@@ -138,7 +138,8 @@ class Dispatch:
         match policy.decide_cancel(command, entry):
             case policy.Finish(result):
                 body = b"" if entry is None else entry.digest
-                await self._settlement.finish(result, digest=body, to=origin.addressee)
+                if not await self._settlement.finish(result, digest=body, to=origin.addressee):
+                    await self.cancel(command, origin)
             case policy.Publish(result):
                 await self._settlement.publish(result, origin.addressee)
             case policy.Repeat():
@@ -189,7 +190,7 @@ class Dispatch:
             case policy.Publish(result):
                 await self._settlement.publish(result, to)
             case policy.Finish(result):
-                await self._settlement.finish(result, digest=case.digest, to=to)
+                return None if await self._settlement.finish(result, digest=case.digest, to=to) else _AGAIN
             case policy.Doubt(sending):
                 self._lane.doubt(sending, Unknown("owner_gone"), None)
             case policy.Postpone(due):
@@ -244,7 +245,7 @@ class Dispatch:
 
     async def _dial(self, provider: Provider, plan: Plan, sending: Sending, gate: Gate) -> Outcome:
         """The one place that dials. What expired while the claim was on its way is not dialled."""
-        await gate.dial_now()
+        begun = await gate.dial_now()
         expires_at = plan.command.expires_at
         if expires_at is not None and expires_at <= self._world.clock.now():
             return NotSent("not_tried", detail="expired before the request was sent")
@@ -258,7 +259,11 @@ class Dispatch:
             except Unavailable as error:
                 log.warning("testimony.lost", command_id=sending.command_id, error=error)
 
-        return await self._world.dials.run(lambda: provider.dial(plan), orphaned)
+        told = on_sent.set(lambda: gate.left(begun))
+        try:
+            return await self._world.dials.run(lambda: provider.dial(plan), orphaned)
+        finally:
+            on_sent.reset(told)
 
     async def _conclude(
         self, case: _Case, plan: Plan, attempt: tuple[Sending, Outcome], duration_ms: int

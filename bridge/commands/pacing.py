@@ -3,21 +3,23 @@
 Theory of operation. An account's limits are divided over the partitions of the commands topic, so replicas need no
 shared counter. With at least one call a second for each partition a lane gets whole permits in a rolling window that is
 a little longer than a second, so that what is late on its way does not land in the next second; dials are spread over
-the window, and time lost to a late one is made up for. With fewer calls than partitions the lanes take turns by the
-wall clock: one slot of time for each call, and each slot belongs to one partition.
+the window, and time lost to a late one is made up for. A dial counts from when its request has left: on a busy machine
+that is tens of milliseconds after it was begun. With fewer calls than partitions the lanes take turns by the wall
+clock: one slot of time for each call, and each slot belongs to one partition.
 
 A new owner restores its window from the times of the claims in the ledger.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 
 import msgspec
 
-WINDOW_SECONDS = 1.03
-"""A rolling second and a margin for the way to the provider: 97 % of the limit are used, at most."""
+WINDOW_SECONDS = 1.02
+"""A rolling second and a margin for the way to the provider: 98 % of the limit are used, at most."""
 _SMOOTHNESS = 0.7
 """How much of the even distance between two dials is always kept."""
 TURN_SECONDS = 1.05
@@ -66,6 +68,12 @@ class Pace:
     def started(self, now: float) -> None:
         """A dial starts."""
         self._starts.append(now)
+
+    def delay(self, moment: float, seconds: float) -> None:
+        """What started at that moment, or last before it, counts so much later."""
+        index = bisect_right(self._starts, moment) - 1
+        if index >= 0:
+            self._starts[index] += seconds
 
     def _until_window(self, now: float) -> float:
         if not self._starts:

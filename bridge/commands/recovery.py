@@ -72,6 +72,10 @@ class Recovery:
         state = self._ledger.state
         for sending in state.unsettled():
             self.add(sending, Unknown("owner_gone"), None)
+        for entry in state.entries.values():
+            # Proven not sent, and not at hand: should nobody bring the command again, it is refused in time.
+            if entry.state is State.FREE and entry.unsent is not None and entry.sending is not None:
+                self.add(entry.sending, Unknown("owner_gone"), None)
         heard = [
             command_id
             for command_id, entry in state.entries.items()
@@ -81,7 +85,8 @@ class Recovery:
 
     def add(self, sending: Sending, outcome: Unknown, duration_ms: int | None) -> None:
         """Doubt a claim. Doubting it again changes nothing."""
-        if sending.command_id in self._doubts:
+        known = self._doubts.get(sending.command_id)
+        if known is not None and known.sending.attempt >= sending.attempt:
             return
         now = self._now()
         until = max(sending.at_ms / 1000 + self._settings.evidence_seconds, now + self._settings.least_wait_seconds)
@@ -108,6 +113,9 @@ class Recovery:
         if entry.deferred is not None:
             return True  # the command is at hand and comes back by itself
         if entry.unsent is not None and entry.unsent.attempt == entry.attempt:
+            doubt = self._doubts.get(command_id)
+            if entry.unsure is None and doubt is not None and doubt.until > self._now():
+                return False  # the command may yet come again, and be tried again
             await self._settlement.give_up(command_id)
             return True
         evidence = self._evidence(command_id)

@@ -80,7 +80,9 @@ class Settlement:
         entry = self._ledger.state.entry(command_id)
         if entry is None:
             return
-        if entry.archived is not None:
+        if entry.owed:
+            await self.pay(command_id)
+        elif entry.archived is not None:
             settled = await self._ledger.recall(command_id)
             if settled.result is not None:
                 await self.publish(settled.result, to)
@@ -89,25 +91,26 @@ class Settlement:
         elif entry.unsure is not None:
             await self.publish(entry.unsure.result, to)
 
-    async def finish(self, result: Result, *, digest: bytes, to: Addressee) -> None:
-        """A command ends without a dial, under the attempt it reached.
+    async def finish(self, result: Result, *, digest: bytes, to: Addressee) -> bool:
+        """End a command without a dial, under the attempt it reached; False if the log told of a claim meanwhile.
 
         Raises:
             Ended: the lane was succeeded.
         """
-        await self._ledger.write(
-            Settled(
-                command_id=result.command_id,
-                attempt=result.attempts,
-                epoch=self._ledger.state.epoch,
-                at_ms=epoch_ms(self._clock),
-                digest=digest,
-                key=to.key,
-                result=result,
-                trace=to.trace,
-            )
+        decision = Settled(
+            command_id=result.command_id,
+            attempt=result.attempts,
+            epoch=self._ledger.state.epoch,
+            at_ms=epoch_ms(self._clock),
+            digest=digest,
+            key=to.key,
+            result=result,
+            trace=to.trace,
         )
+        if await self._ledger.claim(decision) == "contested":
+            return False
         await self.publish(result, to)
+        return True
 
     async def answered(
         self, sending: Sending, outcome: Accepted | Refused, *, duration_ms: int | None, by: SettledBy

@@ -62,7 +62,9 @@ class Sweep:
 
 
 def _claims(command_id: str, entry: Entry) -> list[bytes]:
-    return [f"{command_id}/sending/{attempt}".encode() for attempt in range(1, entry.attempt + 1)]
+    """What would lead to something, did it stand alone: claims, and the deferral."""
+    deferral = [] if entry.deferred is None else [f"{command_id}/deferred".encode()]
+    return [*deferral, *(f"{command_id}/sending/{attempt}".encode() for attempt in range(1, entry.attempt + 1))]
 
 
 def _ends(command_id: str, entry: Entry) -> list[bytes]:
@@ -72,6 +74,4 @@ def _ends(command_id: str, entry: Entry) -> list[bytes]:
     keys.append(f"{command_id}/settled/{entry.attempt}".encode())
     if entry.unsure is not None or (entry.archived is not None and entry.archived.was_unsure):
         keys.append(f"{command_id}/unsure/{entry.attempt}".encode())
-    if entry.deferred is not None:
-        keys.append(f"{command_id}/deferred".encode())
     return keys

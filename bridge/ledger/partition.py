@@ -80,7 +80,6 @@ class LedgerPartition:
         self.partition = partition
         self.state = LedgerState(owner)
         self.ended: str | None = None
-        self._fence = Fence(owner, 0)
         self._producer = producer
         self._reader = reader
         self._settings = settings
@@ -104,7 +103,7 @@ class LedgerPartition:
             Ended: a later fence was read already.
         """
         self.state = LedgerState(self.state.owner)  # what an earlier try has read, this one reads again
-        self._fence = fence = Fence(self.state.owner, at_ms)
+        fence = Fence(self.state.owner, at_ms)
         reached("before_fence")
         position = await self._producer.publish(
             self.partition.topic,
@@ -128,8 +127,10 @@ class LedgerPartition:
         """
         await self._commit([_Write(item) for item in items])
 
-    async def claim(self, sending: Sending) -> Claimed:
+    async def claim(self, sending: Sending | Settled) -> Claimed:
         """Append a claim. `counted` is the permission to dial, once. `contested`: somebody else claimed the id too.
+
+        Or append the decision to end a command without a dial; `counted` is the permission to say so.
 
         Raises:
             Ended: the lane was succeeded, or cannot prove that it was not.
@@ -141,12 +142,12 @@ class LedgerPartition:
         return write.claim
 
     async def probe(self) -> None:
-        """See what others may have written: the own fence once more, and with it whatever stands in front of it.
+        """See what others may have written: a tombstone that erases nothing, and with it whatever stands in front of it.
 
         Raises:
             Ended: as for `write`.
         """
-        await self._commit([_Write(self._fence)])
+        await self._commit([_Write(Tombstone(f"probe/{self.state.owner}".encode()))])
 
     async def testify(self, record: Settled) -> None:
         """Append what a dial came to although the lane may be no more: evidence for whoever owns the partition now.
@@ -247,9 +248,10 @@ class LedgerPartition:
         foreign: frozenset[str] = frozenset()
         if offset > self.state.next_offset:
             foreign = await self._fold_gap(self.state.next_offset, offset)
-        if isinstance(write.record, Sending):
+        record = write.record
+        if isinstance(record, Sending) or (isinstance(record, Settled) and record.is_decision):
             # Not only the gap in front of this claim speaks: an earlier write's gap may have told of the id as well.
-            counts = write.record.command_id not in foreign and self.state.may_count(write.record)
+            counts = record.command_id not in foreign and self.state.may_count(record)
             write.claim = "counted" if counts else "contested"
         if write.record is None:
             self._erase(write.key, offset)

@@ -48,6 +48,11 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     record is written again without.
     """
 
+    @property
+    def is_decision(self) -> bool:
+        """An end without a dial: no knowledge, but a decision of the owner, void where there is a claim."""
+        return self.outcome is None
+
     command_id: str
     attempt: int
     epoch: int

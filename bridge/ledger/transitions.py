@@ -25,6 +25,9 @@ States of a command id, from its records (each kind has its own key; the highest
       ├──deferred──▶ DEFERRED ──sending──▶ …
       └──settled(attempt 0)──▶ FINISHED (refused, expired or cancelled before any claim)
 
+An end without a dial (refused, expired, cancelled) is a decision, not knowledge: it is judged by its gap as a claim is,
+and where a claim stands before it, it is void.
+
 Invariants: nothing leads from UNSETTLED or UNKNOWN to a claim except `settled(not_sent)` of that very attempt; records
 fold to the same state in whatever order copies arrive; knowledge is never taken back.
 """
@@ -207,6 +210,8 @@ class LedgerState:
         if isinstance(record, Sending):
             times = self.recent_claims.setdefault(record.connection, deque(maxlen=_RECENT_CLAIMS))
             times.append(record.at_ms / 1000)
+        if isinstance(record, Settled) and record.is_decision and entry.state in {State.UNSETTLED, State.UNKNOWN}:
+            return  # whoever decided it did not know of the claim
         if entry.archived is None:
             _merge(entry, record, offset)
             _archive(entry)
@@ -227,11 +232,16 @@ class LedgerState:
             case _:
                 return Verdict()
 
-    def may_count(self, claim: Sending) -> bool:
-        """Whether an acknowledged claim is the permission to dial, by all that stands in front of it."""
+    def may_count(self, claim: Sending | Settled) -> bool:
+        """Whether an acknowledged claim is the permission to dial, by all that stands in front of it.
+
+        The same for a decision to end a command without a dial: whether it may be told.
+        """
         entry = self.entries.get(claim.command_id)
         if entry is None:
             return True
+        if isinstance(claim, Settled):
+            return entry.state in {State.FREE, State.DEFERRED} or _is_copy(entry, claim)
         if entry.contested == claim.attempt:
             return False
         if entry.state in {State.FREE, State.DEFERRED}:
@@ -261,6 +271,12 @@ class LedgerState:
         for fence in old:
             del self._old_fences[fence.owner]
         return [key_of(fence) for fence in old]
+
+
+def _is_copy(entry: Entry, decision: Settled) -> bool:
+    """Whether what finished the command is an earlier copy of this very decision."""
+    known = entry.settled or entry.archived
+    return known is not None and (known.attempt, known.at_ms) == (decision.attempt, decision.at_ms)
 
 
 def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:

@@ -160,7 +160,7 @@ def cloudevents_headers(
 
 def rfc3339(moment: datetime) -> str:
     """A moment in UTC with milliseconds and `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _one_type(in_body: str | None, in_header: str | None) -> str | None:

@@ -31,6 +31,7 @@ import msgspec
 
 from bridge.model.outcome import NotSent, NotSentReason, Unknown, UnknownReason
 from bridge.model.scrub import scrub
+from bridge.providers.protocol import on_sent
 from bridge.providers.settings import HttpSettings
 
 for _name in ("httpx2", "httpcore2"):  # on DEBUG they would print headers, and with them credentials
@@ -216,6 +217,8 @@ class _Course:
             self.may_have_left = True
         elif name.endswith(".started"):
             self._step = name
+        if name == "http11.send_request_body.complete":
+            on_sent.get()()
         if self._cause is None and name.endswith(".failed"):
             self._cause = _root_cause(info["exception"])  # now: the pool strips causes on the way up
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +20,10 @@ from bridge.model.commands import PlaceCall
 from bridge.model.events import Event
 from bridge.model.outcome import Outcome, Refused
 from bridge.providers.settings import AccountLimits
+
+on_sent: ContextVar[Callable[[], None]] = ContextVar("on_sent", default=lambda: None)
+"""Called by the HTTP client when a request of this context has been written whole. An account's pace counts from then:
+on a busy machine a request leaves tens of milliseconds after it was begun."""
 
 
 class Plan(msgspec.Struct, frozen=True):

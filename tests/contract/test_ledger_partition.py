@@ -305,11 +305,6 @@ async def test_nobody_is_found_late_because_his_owner_probed(partition: Partitio
     assert not entry.owed
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a probe writes the fence again: compaction keeps only the last copy, and then everything its owner settled "
-    "behind it seems to be a former owner's, late: the next owner publishes all of it once more, with two writes each",
-)
 async def test_nobody_is_found_late_after_compaction_either(partition: Partition) -> None:
     """The same when compaction has taken all but the last record of each key."""
     old = await partition.owner("old")
