@@ -56,8 +56,7 @@ from bridge.runtime.supervisor import Supervisor
 log = get_logger()
 
 _KAFKA_LOOK_SECONDS = 1.0
-_LAST_DIALS_SECONDS = 2.0
-"""After the lanes are closed: for dials that were begun just before."""
+_LAST_DIALS_SECONDS = 2.0  # after the lanes are closed: for dials that were begun just before
 
 _Drain: TypeAlias = Callable[[], Awaitable[None]]
 
