@@ -17,7 +17,7 @@ from tests.contract.bus_support import PATIENCE_SECONDS, bus_at
 from tests.contract.ledger_support import Failing, Hiding, Partition, Watched, partition_of
 from tests.support.brokers import Broker, OwnKafka
 from tests.support.clock import HandClock
-from tests.support.ledger_values import deferred, not_sent, sending, settled, unsure
+from tests.support.ledger_values import cancelled, deferred, not_sent, sending, settled, unsure
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +207,17 @@ async def test_an_own_claim_that_was_stored_without_an_answer(partition: Partiti
     me = await partition.owner("me")
     await partition.inject(me.claim_of("c"))
     assert await me.ledger.claim(me.claim_of("c")) == "counted"
+
+
+async def test_a_decision_is_judged_as_a_claim_is(partition: Partition) -> None:
+    """An end without a dial may be told only if nothing in front of it knows better; its own copy does not."""
+    me = await partition.owner("me")
+    ends = {name: settled(name, 0, result=cancelled(name), epoch=me.epoch) for name in "abc"}
+    assert await me.ledger.claim(ends["a"]) == "counted"
+    await partition.inject(sending("b", epoch=me.epoch - 1), ends["c"])
+    assert await me.ledger.claim(ends["c"]) == "counted"
+    assert await me.ledger.claim(ends["b"]) == "contested"
+    assert [state_of(me, name) for name in "abc"] == [State.FINISHED, State.UNSETTLED, State.FINISHED]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

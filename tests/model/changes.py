@@ -36,12 +36,18 @@ def noted(owner: Owner, which: int, line: tuple[Do, int]) -> Owner:
 
 
 def doubting(owner: Owner, claims: Iterable[int]) -> Owner:
-    """Doubting a claim again changes nothing (`Recovery.add`)."""
+    """Doubting a claim again, or an earlier one, changes nothing (`Recovery.add`)."""
     doubts = list(owner.doubts)
     for claim in claims:
         which = COMMANDS.index(FACTS.all[claim].command_id or "")
-        doubts[which] = claim if doubts[which] < 0 else doubts[which]
+        if _attempt(claim) > _attempt(doubts[which]):
+            doubts[which] = claim
     return owner._replace(doubts=tuple(doubts))
+
+
+def _attempt(claim: int) -> int:
+    record = FACTS.all[claim].record if claim >= 0 else None
+    return record.attempt if isinstance(record, Sending) else -1
 
 
 def bits(command_ids: Iterable[str]) -> int:

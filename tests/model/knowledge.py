@@ -21,7 +21,7 @@ import msgspec
 from bridge.bus.protocol import BatchItem, Headers, Position, TopicPartition
 from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger.partition import Ended, LedgerPartition, LedgerSettings, Tombstone
-from bridge.ledger.records import Fence, Sending
+from bridge.ledger.records import Fence, Sending, Settled
 from bridge.ledger.transitions import Entry, LedgerState
 from bridge.model.errors import Poison, Unavailable
 from tests.model.facts import FACTS
@@ -29,6 +29,8 @@ from tests.model.facts import FACTS
 Log: TypeAlias = tuple[int, ...]
 Seen: TypeAlias = tuple[tuple[int, int], ...]
 """What a read returns: `(offset, fact)`."""
+Write: TypeAlias = tuple[int, bool]
+"""A fact on its way, and whether it is a claim: whether the lane asks if it counts."""
 Answer: TypeAlias = Literal["counted", "contested", "written", "ended"]
 
 PARTITION = TopicPartition("calls.ledger", 0)
@@ -141,18 +143,18 @@ class Knowledge:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def account(self, knowledge: int, fact: int, offset: int, seen: Seen) -> Accounted:
+    def account(self, knowledge: int, write: Write, offset: int, seen: Seen) -> Accounted:
         """What becomes of a write that was acknowledged at `offset`, with `seen` in the gap in front of it."""
-        question = (knowledge, fact, offset, seen)
+        question = (knowledge, write, offset, seen)
         if question not in self._accounts:
             start = self.next_offset(knowledge)
             assert start <= offset, "acknowledged offsets ascend"
             broker = Broker(offset, self.shown(self.owner(knowledge), seen, start, offset))
             partition = self.revive(knowledge, LedgerPartition, broker)
-            self._accounts[question] = self.runner.run(self._account(partition, fact))
+            self._accounts[question] = self.runner.run(self._account(partition, write))
         return self._accounts[question]
 
-    async def _account(self, partition: LedgerPartition, fact: int) -> Accounted:
+    async def _account(self, partition: LedgerPartition, write: Write) -> Accounted:
         foreign: list[str] = []
         unsettled: list[int] = []
 
@@ -165,7 +167,7 @@ class Knowledge:
         partition.on_deferred = lambda found: deferred.append(found.command_id)
         writer = asyncio.ensure_future(partition.run())
         try:
-            answer = await _write(partition, fact)
+            answer = await _write(partition, write)
         except Ended:
             return Accounted("ended")
         finally:
@@ -213,9 +215,10 @@ def new_partition(kind: type[P], owner: str, broker: Broker) -> P:
     return kind(PARTITION, broker, broker, owner=owner, settings=LedgerSettings())
 
 
-async def _write(partition: LedgerPartition, fact: int) -> Answer:
+async def _write(partition: LedgerPartition, write: Write) -> Answer:
+    fact, claims = write
     match FACTS.all[fact].record:
-        case Sending() as claim:
+        case Sending() | Settled() as claim if claims:
             return await partition.claim(claim)
         case Fence():
             await partition.probe()

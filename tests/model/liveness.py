@@ -112,4 +112,6 @@ def _work(protocol: Protocol, world: World, index: int, which: int) -> Iterator[
         yield from protocol.timed(world, index, which)
         if not world.finished >> which & 1:
             yield from protocol.place(world, index, which, Flow.PLACE)
+        if world.cancelling >> which & 1:
+            yield from protocol.cancel(world, index, which)
         yield from protocol.give_up(world, index, which)

@@ -169,7 +169,9 @@ ANY_ATTEMPT: Patch = (Entry, "state", property(_frees_by_any_attempt))
 
 TWO = Bounds(owners=2)
 COPY = Bounds(owners=2, copies=1)
-TWO_COMMANDS = Bounds(owners=2, attempts=1, copies=1, copies_claims_only=True, outcomes=(NO_ANSWER, NO_ANSWER))
+TWO_COMMANDS = Bounds(
+    owners=2, attempts=1, copies=1, copies_claims_only=True, second_command_from=1, outcomes=(NO_ANSWER, NO_ANSWER)
+)
 
 MUTANTS = (
     Mutant("dials before the acknowledgement", TWO, judge.TWICE, DialsBeforeTheAnswer),

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bridge.ledger.records import Fence
+from bridge.ledger.records import Fence, Sending
 from tests.model.changes import (
+    ENDED,
     FREE,
     bits,
     doubting,
@@ -199,8 +200,8 @@ class Protocol:
     def _account(self, world: World, index: int, which: int, seen: Seen) -> Step:
         owner = world.owners[index]
         job = owner.jobs[which]
-        fact = job.script[0][1]
-        accounted = self.rules.account(owner.knowledge, fact, job.offset, seen)
+        do, fact = job.script[0]
+        accounted = self.rules.account(owner.knowledge, (fact, do is Do.CLAIM), job.offset, seen)
         label = (accounted.answer, index, fact, job.offset)
         if accounted.answer == "ended":
             return Step(label, ended(world, index))
@@ -210,7 +211,7 @@ class Protocol:
             timers=owner.timers | bits(accounted.deferred),
         )
         world = put(world, index, doubting(wiser, accounted.unsettled))
-        if accounted.answer == "counted":
+        if accounted.answer == "counted" and isinstance(FACTS.all[fact].record, Sending):
             return self._counted(world, index, which, label)
         rest = ((Do.AGAIN, 0),) if accounted.answer == "contested" else job.script[1:]
         return self.play(world, index, which, (label, Job(rest, job.flow)))
@@ -248,8 +249,8 @@ class Protocol:
             after = FREE
             if job.flow is Flow.CONCLUDE:
                 world = with_owner(world, index, looks=world.owners[index].looks | 1 << which)
-        if not script and job.flow is Flow.PLACE and self._judge.reads_results:
-            world = world._replace(finished=world.finished | 1 << which)
+        if self._judge.reads_results:
+            world = _committed(world, index, (job.flow, 1 << which), bool(script))
         world = with_job(world, index, which, after)
         return Step(label, world, broken or self._judge.results(world))
 
@@ -272,7 +273,7 @@ class Protocol:
     def writing(self, world: World, index: int, which: int) -> Iterator[Step]:
         """Its record arrives, or the wait was too long."""
         job = world.owners[index].jobs[which]
-        do, fact = job.script[0]
+        fact = job.script[0][1]
         offset = len(world.log)
         if job.offset < 0:
             for what, stored in self.stored(world, fact):
@@ -281,7 +282,7 @@ class Protocol:
             return
         after = self._timed_out(world, fact, job.offset)
         label = ("timed out", index, fact, job.offset)
-        if self.rules.counts_timeouts and do is Do.CLAIM:
+        if self.rules.counts_timeouts and isinstance(FACTS.all[fact].record, Sending):
             yield self._counted(after, index, which, label)
         else:
             yield Step(label, with_job(after, index, which, job._replace(offset=-1)))
@@ -301,17 +302,22 @@ class Protocol:
         yield from self.timed(world, index, which)
         yield from self.look(world, index, which)
         yield from self.give_up(world, index, which)
-        if self._over(world):
+        if self._over(world) or (which == 1 and index < self.bounds.second_command_from):
             return
         yield from self.place(world, index, which, Flow.PLACE)
         if self.bounds.cancels and any(is_deferral(fact, which) for fact in world.log):
-            for asked in self._looking_up(world, index, which):
-                yield from self._begin(world, index, which, ("cancel", Job(self.rules.cancel(asked), Flow.CANCEL)))
+            yield from self.cancel(world, index, which)
+
+    def cancel(self, world: World, index: int, which: int) -> Iterator[Step]:
+        """A cancellation comes in."""
+        for asked in self._looking_up(world, index, which):
+            yield from self._begin(world, index, which, ("cancel", Job(self.rules.cancel(asked), Flow.CANCEL)))
 
     def timed(self, world: World, index: int, which: int) -> Iterator[Step]:
         """A command's time has come."""
         timers = world.owners[index].timers
-        if timers >> which & 1 and world.moment:
+        entry = self.rules.entry(world.owners[index].knowledge, COMMANDS[which])
+        if timers >> which & 1 and world.moment and entry is not None and entry.deferred is not None:
             yield from self.place(with_owner(world, index, timers=timers & ~(1 << which)), index, which, Flow.DUE)
 
     def look(self, world: World, index: int, which: int) -> Iterator[Step]:
@@ -340,7 +346,7 @@ class Protocol:
         for asked in self._looking_up(world, index, which, flow):
             for postpones, paused in self._pauses(world, whether=True):
                 job = Job(self.rules.place(asked._replace(postpones=postpones)), flow)
-                if self.rules.dials_before_the_answer and job.script and job.script[0][0] is Do.CLAIM:
+                if self.rules.dials_before_the_answer and _begins_with_a_claim(job):
                     sent = with_job(sent_away(world, job.script[0][1]), index, which, job)
                     yield self._counted(sent, index, which, (label, index, which, job.script[0][1]))
                 else:
@@ -373,9 +379,12 @@ class Protocol:
             return
         if world.probes:
             yield self.probe(world._replace(probes=world.probes - 1), index)
-        if world.sweeps and not world.late and not any(job.script for job in owner.jobs):
+        seen = self.rules.next_offset(owner.knowledge) == len(world.log)
+        if world.sweeps and seen and not world.late and not world.orphans and not any(job.script for job in owner.jobs):
+            # So long after the window nobody else is still at anything, and the lane has seen what they did.
+            alone = tuple(each if number == index else ENDED for number, each in enumerate(world.owners))
             script = self.rules.sweep(Asked(owner.knowledge, "", world.moment))
-            swept = world._replace(sweeps=world.sweeps - 1)
+            swept = world._replace(sweeps=world.sweeps - 1, owners=alone)
             yield from self._begin(swept, index, which, ("sweep", Job(script, Flow.SWEEP)), swept)
 
     def probe(self, world: World, index: int) -> Step:
@@ -407,3 +416,18 @@ class Protocol:
         offset = entry.archived.offset
         for seen in self.rules.reads(world.log, offset, offset + 1, compacts=self.bounds.compacts):
             yield asked._replace(found=seen[0][1] if seen else -1)
+
+
+def _committed(world: World, index: int, what: tuple[Flow, int], under_way: bool) -> World:
+    """A record is brought back until the lane that was brought it last has no more need of it."""
+    flow, bit = what
+    newest = index == len(world.owners) - 1
+    if flow is Flow.PLACE and newest:
+        return world._replace(finished=world.finished & ~bit if under_way else world.finished | bit)
+    if flow is Flow.CANCEL and (newest or under_way):
+        return world._replace(cancelling=world.cancelling | bit if under_way else world.cancelling & ~bit)
+    return world
+
+
+def _begins_with_a_claim(job: Job) -> bool:
+    return bool(job.script) and isinstance(FACTS.all[job.script[0][1]].record, Sending)

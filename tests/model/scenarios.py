@@ -13,13 +13,14 @@ from tests.model.explore import Exploration, explore, line, log_line, trace_to
 from tests.model.judge import Judge
 from tests.model.liveness import find_stuck
 from tests.model.protocol import Protocol
-from tests.model.scripts import Scripts
+from tests.model.scripts import OutcomeName, Scripts
 from tests.model.world import Bounds
 
 LARGE = os.environ.get("MODEL_BOUND") == "large"
 
-HONEST = judge.ALL - {judge.ONE_ID}
-"""What holds in most worlds; one id for two results is among the faults."""
+
+KINDS = judge.ALL - {judge.ONE_ID}
+"""Where what is published is right, but not always under the right id."""
 
 
 class Scenario(NamedTuple):
@@ -27,39 +28,62 @@ class Scenario(NamedTuple):
 
     name: str
     bounds: Bounds
-    watched: frozenset[str] = HONEST
+    watched: frozenset[str] = judge.ALL
 
 
-NO_ANSWER = ()
+NO_ANSWER: tuple[OutcomeName, ...] = ()
 """The request leaves, and nothing is ever heard of it."""
+CALLED: tuple[tuple[OutcomeName, ...], ...] = (("accepted", "unknown"),)
+REFUSED: tuple[tuple[OutcomeName, ...], ...] = (("refused", "unknown"),)
 
 NORMAL = (
     Scenario("two owners", Bounds(owners=2)),
+    Scenario("two owners, refusals", Bounds(owners=2, outcomes=REFUSED)),
     Scenario("three owners", Bounds(), judge.SAFETY),
     Scenario("two owners, a late copy", Bounds(owners=2, copies=1), judge.SAFETY),
     Scenario("two owners, a time-out", Bounds(owners=2, retries=1), judge.SAFETY),
-    Scenario("two owners, webhooks", Bounds(owners=2, hears=True)),
+    Scenario("two owners, webhooks", Bounds(owners=2, hears=True), KINDS),
+    Scenario("two owners, webhooks, no compaction", Bounds(owners=2, hears=True, compacts=False)),
     Scenario("two owners, a probe", Bounds(owners=2, probes=1, attempts=1)),
     Scenario("two owners, a long pause", Bounds(owners=2, pauses=1)),
-    Scenario("two owners, expiry", Bounds(owners=2, expires=True), judge.SAFETY),
+    Scenario("two owners, expiry", Bounds(owners=2, expires=True)),
+    Scenario("two owners, a cancellation", Bounds(owners=2, attempts=1, defers=True, cancels=True, outcomes=CALLED)),
+    Scenario("three owners, one with an old configuration", Bounds(attempts=1, unconfigured=frozenset({0})), KINDS),
     Scenario(
         "two owners, two commands, a late copy of a claim",
-        Bounds(owners=2, attempts=1, copies=1, copies_claims_only=True, outcomes=(NO_ANSWER, NO_ANSWER)),
+        Bounds(
+            owners=2,
+            attempts=1,
+            copies=1,
+            copies_claims_only=True,
+            second_command_from=1,
+            outcomes=(NO_ANSWER, NO_ANSWER),
+        ),
         judge.SAFETY,
     ),
+    Scenario("two owners, the window ends", Bounds(owners=2, sweeps=1, attempts=1, outcomes=CALLED)),
     Scenario(
-        "two owners, the window ends", Bounds(owners=2, sweeps=1, attempts=1, outcomes=(("accepted", "unknown"),))
+        "two owners, the window ends before a cancelled command was due",
+        Bounds(owners=2, attempts=1, defers=True, cancels=True, sweeps=1, outcomes=CALLED),
     ),
 )
 
 MORE = (
-    Scenario("three owners, webhooks", Bounds(hears=True, attempts=1), judge.SAFETY),
+    Scenario("three owners, results", Bounds(attempts=1)),
+    Scenario("three owners, webhooks", Bounds(hears=True, attempts=1), KINDS),
+    Scenario("three owners, a cancellation", Bounds(attempts=1, defers=True, cancels=True, outcomes=CALLED)),
+    Scenario("three owners, a long pause", Bounds(pauses=1), judge.SAFETY),
     Scenario("three owners, a late copy", Bounds(copies=1, attempts=1), judge.SAFETY),
     Scenario("three owners, two attempts, a late copy", Bounds(copies=1, outcomes=(("not_sent",),)), judge.SAFETY),
     Scenario("three owners, a probe", Bounds(probes=1, attempts=1)),
     Scenario("two owners, a late copy and a time-out", Bounds(owners=2, copies=1, retries=1, attempts=1), judge.SAFETY),
     Scenario("two owners, two late copies", Bounds(owners=2, copies=2, attempts=1), judge.SAFETY),
-    Scenario("two owners, a late copy, results", Bounds(owners=2, copies=1)),
+    Scenario("two owners, a late copy, webhooks", Bounds(owners=2, copies=1, attempts=1, hears=True)),
+    Scenario(
+        "two owners, two commands, a late copy of a claim, all owners",
+        Bounds(owners=2, attempts=1, copies=1, copies_claims_only=True, outcomes=(NO_ANSWER, NO_ANSWER)),
+        judge.SAFETY,
+    ),
     Scenario(
         "two owners, a cancelled pause, a late copy",
         Bounds(owners=2, pauses=1, cancels=True, copies=1, outcomes=(("not_sent",),)),
@@ -71,12 +95,20 @@ MORE = (
 )
 
 LIVE = (
-    Scenario("two owners", Bounds(owners=2, outcomes=(("accepted", "unknown"),))),
-    Scenario("two owners, webhooks", Bounds(owners=2, hears=True, outcomes=(("accepted", "unknown"),))),
-    Scenario("two owners, a late copy", Bounds(owners=2, copies=1, attempts=1, outcomes=(("accepted", "unknown"),))),
-    Scenario("two owners, a long pause", Bounds(owners=2, pauses=1, outcomes=(("accepted", "unknown"),))),
+    Scenario("two owners", Bounds(owners=2)),
+    Scenario("two owners, webhooks", Bounds(owners=2, hears=True)),
+    Scenario("two owners, a late copy, no compaction", Bounds(owners=2, copies=1, compacts=False, attempts=1)),
+    Scenario("two owners, a long pause", Bounds(owners=2, pauses=1)),
+    Scenario("two owners, a cancellation", Bounds(owners=2, attempts=1, defers=True, cancels=True)),
+    Scenario("two owners, expiry", Bounds(owners=2, expires=True, attempts=1)),
     Scenario("one owner, pauses", Bounds(owners=1, pauses=2)),
     Scenario("one owner, deferred", Bounds(owners=1, defers=True, cancels=True, expires=True)),
+)
+
+LIVE_TOO = (
+    Scenario("three owners", Bounds(attempts=1)),
+    Scenario("three owners, a long pause", Bounds(attempts=1, pauses=1)),
+    Scenario("three owners, webhooks", Bounds(attempts=1, hears=True, compacts=False)),
 )
 
 

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from bridge.commands.dispatch import Dispatch, Origin
+from bridge.commands.dispatch import Dispatch, Origin, World
 from bridge.commands.policy import Limits
 from bridge.commands.recovery import Recovery, RecoverySettings
 from bridge.commands.settle import Settlement
 from bridge.commands.sweep import Sweep, SweepSettings
+from bridge.ledger.partition import LedgerPartition
 from bridge.ledger.records import Fence, Sending, Settled
 from bridge.ledger.transitions import LedgerState
 from bridge.model.commands import CancelCall
@@ -130,9 +131,9 @@ class Scripts(Knowledge):
         stage = Stage(paper, 1, self._limits)
         stage.heard_of = lambda command_id: True if command_id in heard else None  # type: ignore[method-assign]
         world = stage.world()
-        recovery = Recovery(world, paper, Settlement(paper, stage.results(), stage, world.metrics), LATER)
+        recovery = _Noting(world, paper, Settlement(paper, stage.results(), stage, world.metrics), LATER)
         at_once = tuple(sorted(recovery.take_over()))
-        return tuple(FACTS.number(each) for each in paper.state.unsettled()), at_once
+        return tuple(recovery.noted), at_once
 
     # -- running them -------------------------------------------------------------------------------------------------
 
@@ -219,6 +220,21 @@ class Scripts(Knowledge):
 
         self.runner.run(run())
         return tuple(stage.lines)
+
+
+class _Noting(Recovery):
+    """Notes what it is to doubt."""
+
+    def __init__(
+        self, world: World, ledger: LedgerPartition, settlement: Settlement, settings: RecoverySettings
+    ) -> None:
+        super().__init__(world, ledger, settlement, settings)
+        self.noted: list[int] = []
+
+    def add(self, sending: Sending, outcome: Unknown, duration_ms: int | None) -> None:
+        """Doubt a claim."""
+        self.noted.append(FACTS.number(sending))
+        super().add(sending, outcome, duration_ms)
 
 
 def _origin(asked: Asked) -> Origin:

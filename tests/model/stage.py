@@ -95,15 +95,21 @@ class Paper(LedgerPartition):
         for item in items:
             fact = FACTS.tombstone(item.key) if isinstance(item, Tombstone) else FACTS.number(item)
             self.lines.append((Do.WRITE, fact))
+        self._written()
+
+    def _written(self) -> None:
         stale: Any = _Stale(self.state)
         self.state = stale
 
-    async def claim(self, sending: Sending) -> Claimed:
-        """Counted, if the script is to go on."""
-        if self.counted is None:
-            self.lines.append((Do.CLAIM, FACTS.number(sending)))
+    async def claim(self, record: Sending | Settled) -> Claimed:
+        """Counted, if the script is to go on. So is a decision to end a command: its script goes on only if it is."""
+        if isinstance(record, Sending) and self.counted is not None:
+            self.state = self.counted()
+            return "counted"
+        self.lines.append((Do.CLAIM, FACTS.number(record)))
+        if isinstance(record, Sending):
             raise Stopped
-        self.state = self.counted()
+        self._written()
         return "counted"
 
     async def testify(self, record: Settled) -> None:
@@ -204,14 +210,17 @@ class Stage:
     async def _turn(self) -> AsyncIterator[None]:
         yield
 
-    async def _dial_now(self) -> None:
-        pass
+    async def _dial_now(self) -> float:
+        return 0.0
 
     # -- index, lane --------------------------------------------------------------------------------------------------
 
     def heard_of(self, command_id: str) -> object | None:
         """Whether a webhook has named the command."""
         return True if self.heard else None
+
+    async def forget(self, *keys: str) -> None:
+        """Names that will not be heard of."""
 
     def doubt(self, sending: Sending, outcome: Unknown, duration_ms: int | None) -> None:
         """Look for evidence of what a claim came to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.model.scenarios import LARGE, LIVE, MORE, NORMAL, Scenario, look_at, stuck_in
+from tests.model.scenarios import LARGE, LIVE, LIVE_TOO, MORE, NORMAL, Scenario, look_at, stuck_in
 
 
 def _named(scenario: Scenario) -> str:
@@ -33,3 +33,11 @@ def test_every_command_comes_to_a_result(scenario: Scenario) -> None:
     explored, stuck = stuck_in(scenario)
     print(f"\n{scenario.name}: {explored}")
     assert not stuck, stuck
+
+
+@pytest.mark.skipif(not LARGE, reason="MODEL_BOUND=large")
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("scenario", LIVE_TOO, ids=_named)
+def test_every_command_comes_to_a_result_in_larger_worlds(scenario: Scenario) -> None:
+    """The same, for those who have the time."""
+    test_every_command_comes_to_a_result(scenario)

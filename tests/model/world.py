@@ -83,6 +83,8 @@ class World(NamedTuple):
     """Bits of the results that were published."""
     finished: int = 0
     """Bits of the commands of which a lane has no more need: the offset may be committed, and nobody bring them back."""
+    cancelling: int = 0
+    """Bits of the commands whose cancellation some lane has begun and none has finished with."""
     moment: int = 1
     retries: int = 0
     copies: int = 0
@@ -109,6 +111,8 @@ class Bounds(NamedTuple):
     """Commands that wait in the ledger because the account is busy or wants to be left alone."""
     sweeps: int = 0
     """Sweeps after the deduplication window."""
+    second_command_from: int = 0
+    """The first owner that is brought the second command, for the same reason."""
     attempts: int = 2
     compacts: bool = True
     hears: bool = False

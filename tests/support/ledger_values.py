@@ -93,9 +93,7 @@ def not_sent(
     return settled(command_id, attempt, outcome=NotSent(reason, detail="because"), epoch=epoch)
 
 
-def unsure(
-    command_id: str = "c", attempt: int = 1, *, epoch: int = 1, at_ms: int = 1000, owed: bool = False
-) -> Unsure:
+def unsure(command_id: str = "c", attempt: int = 1, *, epoch: int = 1, at_ms: int = 1000, owed: bool = False) -> Unsure:
     """Nobody knows, and that was said."""
     result = CallUnknown(command_id=command_id, call_id=call_id_of(command_id), attempts=attempt, reason="timeout")
     return Unsure(

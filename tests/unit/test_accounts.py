@@ -361,3 +361,23 @@ async def test_long_dials_make_long_waits(clock: HandClock) -> None:
             await anyio.wait_all_tasks_blocked()
         assert way.come_back(due=True) is not None
         leave.set()
+
+
+@pytest.mark.anyio
+async def test_a_dial_counts_from_when_its_request_left() -> None:
+    """What left late keeps the next claim and the next dial at their distance from then; without limits nobody counts."""
+    clock = HandClock()
+    way, free = gate(account(clock, calls_per_second=1)), gate(account(clock))
+    async with way.turn():
+        begun = await way.dial_now()
+    clock.advance(0.6)
+    way.left(begun)
+    free.left(await free.dial_now())
+    clock.advance(WINDOW_SECONDS - 0.1)  # long enough since it was begun, and not since it left
+    for wait in (way.dial_now, way.turn().__aenter__):
+        with anyio.move_on_after(0.01) as waited:
+            await wait()
+        assert waited.cancelled_caught
+    clock.advance(0.2)
+    with anyio.fail_after(5):
+        await way.dial_now()

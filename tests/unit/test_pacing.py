@@ -115,6 +115,41 @@ def _sporadic(pace: Pace, chance: random.Random) -> list[float]:
     return starts
 
 
+@given(st.integers(1, 40), st.lists(st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5]), min_size=1, max_size=9))
+@example(30, [0.0, 0.0, 0.0, 0.2])
+@example(8, [0.2, 0.0, 0.0, 0.0, 0.0])
+def test_requests_that_leave_late(limit: int, lateness: list[float]) -> None:
+    """Requests that leave some time after their dial was begun: of those that left, no second has more than the limit."""
+    pace = Pace(share_of(limit, partitions=1, partition=0))
+    late = itertools.cycle(lateness)
+    left: list[float] = []
+    coming: list[tuple[float, float]] = [(EPOCH, 0.0)]  # when, and of what is leaving when it was begun
+    while coming[0][0] < EPOCH + 6:
+        now, begun = heapq.heappop(coming)
+        if begun:
+            pace.delay(begun, now - begun)
+            left.append(now)
+            continue
+        wait = pace.wait_seconds(now)
+        if wait == 0:
+            pace.started(now)
+            heapq.heappush(coming, (now + next(late), now))
+        heapq.heappush(coming, (now + max(wait, 1e-6), 0.0))
+    assert most_in_a_second(left) <= limit
+    assert len(left) >= limit * 2
+
+
+def test_what_left_late_counts_from_then() -> None:
+    """The one that was begun at that moment, or last before it; what was begun later than all that is known does nothing."""
+    pace = Pace(share_of(2, partitions=1, partition=0))
+    pace.delay(EPOCH, 5.0)
+    assert pace.wait_seconds(EPOCH) == 0
+    pace.started(EPOCH)
+    pace.started(EPOCH + 0.5)
+    pace.delay(EPOCH + 0.1, 0.2)  # a claim of EPOCH, whose dial was begun a little later
+    assert pace.wait_seconds(EPOCH + 0.9) == pytest.approx(0.2 + WINDOW_SECONDS - 0.9, abs=ROUNDING)
+
+
 def test_dials_are_spread_over_the_window() -> None:
     """No burst at the beginning of each second: two starts keep most of their even distance, late ones are made up for."""
     starts = backlogged(lanes(10, 1), [0.0], 5)

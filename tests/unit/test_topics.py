@@ -65,6 +65,7 @@ async def test_what_is_missing_is_created_where_allowed() -> None:
     assert found.commands_partitions == 4
     assert set(cluster.topics) == {topic.name for topic in topics.by_use().values()}
     assert "t.events" not in cluster.created
+    assert all("replication factor 1" in risk for risk in found.risks)  # each is visible now
     book = cluster.topics["book"]
     assert (book.partitions, book.replication_factor) == (4, 1)
     assert book.config["cleanup.policy"] == "compact"
@@ -184,6 +185,12 @@ async def test_a_ledger_that_is_compacted_early_is_risky(lag_ms: str, risks: int
     found = await ensure(cluster_with(topics, ledger=ledger), topics, config_file=FILE)
     assert len(found.risks) == risks
     assert all(risk.startswith(f"calls.ledger: min.compaction.lag.ms={lag_ms}: ") for risk in found.risks)
+
+
+async def test_two_replicas_are_enough() -> None:
+    """The loss of one broker loses nothing then."""
+    topics = wanted(replication_factor=2)
+    assert await ensure(cluster_with(topics), topics, config_file=FILE) == Found(6, [])
 
 
 async def test_every_risk_of_a_topic_is_said() -> None:

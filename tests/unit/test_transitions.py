@@ -93,6 +93,32 @@ def test_each_state_is_what_its_records_say(before: str) -> None:
     assert state_after(make()) is expected
 
 
+@pytest.mark.parametrize("before", STATES)
+def test_a_decision_is_void_where_a_claim_stands(before: str) -> None:
+    """An end without a dial finishes what is open; of what was claimed its writer knew nothing, and it changes nothing."""
+    was, make = STATES[before]
+    decided = settled(attempt=0, result=cancelled(), at_ms=5000)
+    expected = was if was in {State.UNSETTLED, State.UNKNOWN} else State.FINISHED
+    state = folded(make())
+    known = state.entry("c")
+    count = 0 if known is None else len(list(known.records()))
+    assert state.may_count(decided) == (was in {State.FREE, State.DEFERRED})
+    state.fold(decided, 50)
+    assert state.entries["c"].state is expected
+    if was in {State.UNSETTLED, State.UNKNOWN}:
+        assert len(list(state.entries["c"].records())) == count
+
+
+def test_a_decision_may_be_told_in_spite_of_its_own_copy() -> None:
+    """A copy of it that was stored without an answer is the same decision; one of another time or attempt is not."""
+    decided = settled(attempt=0, result=cancelled(), at_ms=5000)
+    for deferral in ([], [deferred()]):
+        state = folded([*deferral, decided])
+        assert state.may_count(decided)
+        assert not state.may_count(msgspec.structs.replace(decided, at_ms=5001))
+        assert not state.may_count(msgspec.structs.replace(decided, attempt=1))
+
+
 @pytest.mark.parametrize("news", NEWS)
 @pytest.mark.parametrize("before", STATES)
 def test_each_record_in_each_state(before: str, news: str) -> None:
@@ -237,11 +263,12 @@ def test_a_result_in_the_log_leaves_little_in_memory() -> None:
 
 def test_letting_go_of_the_deferral_archives() -> None:
     """When the deferral of a finished command is erased, the entry is archived at its result's offset."""
-    state = folded([deferred(), sending(), settled()])
-    state.erase(KeyParts("c", "deferred"), 3)
-    archived = state.entries["c"].archived
-    assert archived is not None
-    assert archived.offset == 2
+    for copies in (1, 2):
+        state = folded([deferred(), sending(), *[settled()] * copies])
+        state.erase(KeyParts("c", "deferred"), 9)
+        archived = state.entries["c"].archived
+        assert archived is not None
+        assert archived.offset == 1 + copies  # compaction leaves the last copy only
 
 
 def test_a_cancelled_command_is_known_to_be_cancelled() -> None:
@@ -331,6 +358,9 @@ def test_a_later_deferral_replaces_an_earlier() -> None:
     found = state.entries["c"].deferred
     assert found is not None
     assert found.due_ms == 20
+    at_once = folded([deferred(due_ms=10), deferred(due_ms=20)]).entries["c"].deferred
+    assert at_once is not None
+    assert at_once.due_ms == 20
 
 
 @given(histories())
