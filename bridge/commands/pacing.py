@@ -73,7 +73,9 @@ class Pace:
         """What started at that moment, or last before it, counts so much later."""
         index = bisect_right(self._starts, moment) - 1
         if index >= 0:
-            self._starts[index] += seconds
+            later = self._starts[index] + seconds
+            del self._starts[index]
+            self._starts.insert(bisect_right(self._starts, later), later)
 
     def _until_window(self, now: float) -> float:
         if not self._starts:
