@@ -31,6 +31,7 @@ def test_one_seed_is_one_plan() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.timeout(300)  # about a minute; the rest is for a machine that has much else to do
 async def test_a_short_campaign(own_kafka: OwnKafka, tmp_path: Path) -> None:
     """Nothing is dialled twice, nothing lost, nothing contradicted, and everything comes to rest."""
     done, text = await campaign(SHORT, tmp_path, lambda port: own_kafka(advertised_port=port))
