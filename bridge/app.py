@@ -19,7 +19,7 @@ from bridge.bus.kafka.bus import KafkaBus
 from bridge.bus.protocol import Bus, Producer
 from bridge.configured import Checked, check_limits, examine
 from bridge.ledger.index import Index, IndexSettings
-from bridge.model.errors import CallbridgeError
+from bridge.model.errors import CallbridgeError, Unavailable
 from bridge.providers.protocol import Provider
 from bridge.runtime import memory
 from bridge.runtime.clock import Clock, SystemClock
@@ -133,8 +133,13 @@ class Daemon:
         index = Index(config.topics.index.name, producer, house.clock, settings)
         tail = await self._supervisor.open("index", bus.tail(config.topics.index.name, from_beginning=True))
         self._supervisor.spawn("index reader", lambda: index.run(tail))
-        with anyio.fail_after(config.index.load_seconds):
+        with anyio.move_on_after(config.index.load_seconds):
             await index.caught_up.wait()
+        if not index.caught_up.is_set():
+            raise Unavailable(
+                f"{config.topics.index.name}: not read to its end after {config.index.load_seconds:g} s "
+                f"({len(index)} entries so far); is the cluster slow, or index.load_seconds too short?"
+            )
         house.metrics.index_entries.set_function(lambda: len(index))
         return index
 

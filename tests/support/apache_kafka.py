@@ -156,20 +156,27 @@ class ApacheKafka:
             self._process.end(grace)
             self._process = None
 
-    def _prepared(self) -> Path:
-        """The directory the node runs in, made and formatted unless `kill` or `restart` left one."""
-        if self._directory:
-            return Path(self._directory.name)
-        self._directory = tempfile.TemporaryDirectory(prefix="callbridge-kafka-", ignore_cleanup_errors=True)
-        directory = Path(self._directory.name)
-        properties = PROPERTIES.format(
+    def _properties(self) -> str:
+        """What the node's configuration says; a later line of the same name wins."""
+        return PROPERTIES.format(
             host=LOOPBACK,
             client=self._client_port,
             proxied=self.proxied_port,
             controller=self._controller_port,
             advertised=self._advertised_port,
         )
-        (directory / "server.properties").write_text(properties)
+
+    def _format_arguments(self) -> tuple[str, ...]:
+        """Further arguments of the storage tool."""
+        return ()
+
+    def _prepared(self) -> Path:
+        """The directory the node runs in, made and formatted unless `kill` or `restart` left one."""
+        if self._directory:
+            return Path(self._directory.name)
+        self._directory = tempfile.TemporaryDirectory(prefix="callbridge-kafka-", ignore_cleanup_errors=True)
+        directory = Path(self._directory.name)
+        (directory / "server.properties").write_text(self._properties())
         (directory / "log4j2.properties").write_text(LOG4J2)
         arguments = (
             "format",
@@ -178,6 +185,7 @@ class ApacheKafka:
             "callbridge-tests-00000",
             "--config",
             "server.properties",
+            *self._format_arguments(),
         )
         command = _java("-Xmx256m", "kafka.tools.StorageTool", *arguments)
         _run(command, directory, seconds=FORMAT_SECONDS, needed="to format its storage it needs Java 17 or newer")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -19,6 +21,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from bridge.bus.kafka import internals
 from bridge.bus.kafka.settings import KafkaSettings
 from bridge.model.errors import Misconfigured, Unavailable
+from bridge.model.scrub import scrub
 from bridge.runtime.secrets import SecretSource
 
 Client = TypeVar("Client")
@@ -83,10 +86,11 @@ class Connection:
             async with asyncio.timeout(seconds):
                 pause = self.settings.start_backoff_seconds
                 while True:
-                    try:
-                        return await self._start(make())
-                    except (KafkaError, OSError) as error:
-                        last = describe(error)
+                    with _overhearing() as said:
+                        try:
+                            return await self._start(make())
+                        except (KafkaError, OSError) as error:
+                            last = said[-1] if said else describe(error)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, self.settings.start_backoff_max_seconds)
         except TimeoutError as error:
@@ -107,6 +111,29 @@ class Connection:
             await self.stop(client)
             raise
         return client
+
+
+class _Listener(logging.Handler):
+    """Keeps the last error that aiokafka logged."""
+
+    def __init__(self, said: deque[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(scrub(" ".join(record.getMessage().split())))
+
+
+@contextlib.contextmanager
+def _overhearing() -> Iterator[deque[str]]:
+    """Why a start fails (a wrong password, a certificate) aiokafka tells only its log; its error says "unable"."""
+    said: deque[str] = deque(maxlen=1)
+    listener, library = _Listener(said), logging.getLogger("aiokafka")
+    library.addHandler(listener)
+    try:
+        yield said
+    finally:
+        library.removeHandler(listener)
 
 
 class _Token(AbstractTokenProvider):  # type: ignore[misc]
