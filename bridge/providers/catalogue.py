@@ -15,11 +15,11 @@ from bridge.model.errors import Misconfigured
 from bridge.model.scrub import describe
 from bridge.model.validation import convert_toml
 from bridge.model.words import ConnectionName
-from bridge.providers import hms_sovereign, jambonz, sipgate, talkifai
+from bridge.providers import hms_sovereign, jambonz, sipgate, talkifai, twilio
 from bridge.providers.protocol import ConnectionContext, ProviderKind
 
 KINDS: Mapping[str, ProviderKind] = {
-    kind.name: kind for kind in (hms_sovereign.KIND, jambonz.KIND, sipgate.KIND, talkifai.KIND)
+    kind.name: kind for kind in (hms_sovereign.KIND, jambonz.KIND, sipgate.KIND, talkifai.KIND, twilio.KIND)
 }
 
 

@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
-from bridge.model.events import Event
+from bridge.model.errors import Poison
+from bridge.model.events import Ended, Event
 from bridge.model.outcome import Outcome, Refused
+from bridge.providers.capabilities import Profile
 from bridge.providers.settings import AccountLimits
 
 on_sent: ContextVar[Callable[[], None]] = ContextVar("on_sent", default=lambda: None)
@@ -57,6 +59,10 @@ class Verified(msgspec.Struct, frozen=True):
     """A webhook whose proof was checked. Only `Provider.verify` makes one; `parse` takes nothing else."""
 
     webhook: Webhook
+
+
+class NotThisWay(Poison):
+    """An action that the provider takes as the answer to a question, but not in a live call; nothing was sent."""
 
 
 class Rejected(Exception):
@@ -157,6 +163,43 @@ class CanFind(Protocol):
         ...
 
 
+class Live(msgspec.Struct, frozen=True):
+    """The call goes on: it is being set up, rings, or somebody speaks."""
+
+
+class Over(msgspec.Struct, frozen=True):
+    """The provider says that the call has ended, how, and when (where it says when)."""
+
+    ended: Ended
+    at: datetime | None = None
+
+
+class NoRecord(msgspec.Struct, frozen=True):
+    """The provider knows no such call (any more), or says of it what we cannot read: no proof of anything.
+
+    jambonz forgets a call an hour after it was answered, also one that still goes on (contract 4).
+    """
+
+
+Standing: TypeAlias = Live | Over | NoRecord
+"""How a call stands, as its provider says."""
+
+
+@runtime_checkable
+class CanLookUp(Protocol):
+    """The provider can be asked how a call of its own stands. The watchdog asks after long silence."""
+
+    async def look_up(self, session: str) -> Standing:
+        """How the call stands that the provider calls `session` (the id of its webhooks, or of its answer to the dial).
+
+        One request, never retried. Changes nothing, so it may be asked as often as the provider's limits allow.
+
+        Raises:
+            Unavailable: no answer, 429, 5xx, or refused credentials; the message is scrubbed.
+        """
+        ...
+
+
 @runtime_checkable
 class CanControl(Protocol):
     """Actions can be done in a live call without being asked for."""
@@ -165,7 +208,8 @@ class CanControl(Protocol):
         """Have the actions done, in order, now. Returns when the provider has taken all of them.
 
         Raises:
-            Poison: an action this provider cannot do this way, or with fields it would not take. Nothing was sent.
+            NotThisWay: an action that this provider takes in an answer only. Nothing was sent.
+            Poison: an action this provider does not have, or with fields it would not take. Nothing was sent.
             Rejected: the provider refused (the call is over, or the limit of commands is reached).
             Unavailable: the provider did not answer; an action may or may not have been done.
         """
@@ -193,6 +237,68 @@ class AnswersQuestions(Protocol):
         ...
 
 
+class Spoken(Answer, frozen=True, kw_only=True):
+    """An answer over a WebSocket: these text frames, in order; none says nothing."""
+
+    status: int = 200
+    frames: tuple[bytes, ...] = ()
+
+
+@runtime_checkable
+class Dialogue(Protocol):
+    """The language of one open WebSocket. It also has the methods of `AnswersQuestions`, whose answers are `Spoken`."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the peer must offer; None: none is agreed on."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """The provider waits for answers here: an action without a token answers the open question, if there is one.
+
+        Otherwise such an action is said at once, and the question stays open.
+        """
+        ...
+
+    def read(self, frame: bytes, *, received_at: datetime) -> Sequence[Heard]:
+        """What a text frame says. It is as proven as the request that opened its socket.
+
+        Raises:
+            Poison: the frame is not what this provider sends.
+        """
+        ...
+
+    def acknowledge(self, heard: Heard) -> Spoken:
+        """What is said when the event is stored, if it asks for nothing."""
+        ...
+
+    def unasked(self, session: str, actions: Sequence[Action]) -> Spoken:
+        """The actions, to be done now although nothing was asked.
+
+        Raises:
+            Poison: an action that this provider does not do unasked, or with fields it would not take.
+        """
+        ...
+
+    def lost(self, session: str, *, code: int) -> Heard | None:
+        """What the end of the socket means for a session whose end was not heard; `code` is that of the close frame."""
+        ...
+
+
+@runtime_checkable
+class SpeaksWebSocket(Protocol):
+    """The provider may come by WebSocket in place of webhooks."""
+
+    def welcome(self, upgrade: Webhook) -> Dialogue:
+        """Check the proof of the request for a socket; it has headers and no body.
+
+        Raises:
+            Unverified: no proof, or a wrong one.
+        """
+        ...
+
+
 class ProviderKind(msgspec.Struct, frozen=True):
     """One row of the catalogue: how a kind of provider is configured, and how a connection of it is made."""
 
@@ -205,6 +311,8 @@ class ProviderKind(msgspec.Struct, frozen=True):
     """By action type: decoded strictly from an action's `options`. What is not listed takes none."""
     build: Callable[[ConnectionContext], AbstractAsyncContextManager[Provider]]
     """Open a connection: resolve secrets (`Misconfigured`), make the HTTP client, give the provider; close after."""
+    profile: Profile
+    """What it can do: printed by `callbridge providers`, and held to by the adapter's own code and tests."""
 
 
 class ConnectionContext(msgspec.Struct, frozen=True):

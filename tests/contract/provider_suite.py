@@ -79,6 +79,27 @@ class Rendering:
         return self.name
 
 
+def _as_it_is(body: bytes) -> bytes:
+    return body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """How a provider speaks that does not speak JSON, or shows its credentials as they are."""
+
+    suffix: str = "json"
+    """Of the payloads' files."""
+    content_type: bytes = b"application/json"
+    to_json: Callable[[bytes], bytes] = _as_it_is
+    """A webhook's body as the JSON that `raw` must be."""
+    from_json: Callable[[bytes], bytes] = _as_it_is
+    """The body that says what this JSON says."""
+    read_answer: Callable[[bytes], object] = msgspec.json.decode
+    """The body of an answer, to be compared with a `Rendering`."""
+    credential: Callable[[str], str] = str
+    """How the secret of the REST API stands in a request."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Harness:
     """How a provider is set up and what it is expected to do."""
@@ -111,10 +132,15 @@ class Harness:
     """What `waiting` is answered with where the consumer wants nothing done, if not with `nothing`."""
     unanswered: Answer | None = None
     """What `waiting` is answered with where the consumer says nothing in time, if not with `nothing`."""
+    wire: Wire = field(default_factory=Wire)
 
     def payload(self, name: str) -> bytes:
         """A body as it comes."""
-        return (PAYLOADS / self.kind.name / f"{name}.json").read_bytes()
+        return (PAYLOADS / self.kind.name / f"{name}.{self.wire.suffix}").read_bytes()
+
+    def payloads(self) -> list[str]:
+        """The names of all of them."""
+        return sorted(path.stem for path in (PAYLOADS / self.kind.name).glob(f"*.{self.wire.suffix}"))
 
 
 class ProviderSuite:
@@ -125,11 +151,10 @@ class ProviderSuite:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test a row of the harness's tables."""
-        files = sorted(path.stem for path in (PAYLOADS / self.harness.kind.name).glob("*.json"))
         rows: dict[str, Sequence[object]] = {
             "dial": self.harness.dials,
             "refusal": self.harness.refusals,
-            "payload": files,
+            "payload": self.harness.payloads(),
             "rendering": self.harness.renderings,
         }
         for name in set(metafunc.fixturenames) & set(rows):
@@ -163,8 +188,14 @@ class ProviderSuite:
     def webhook(self, body: bytes, secret: str | None) -> Webhook:
         """A webhook, with proof under this secret's variable or with none."""
         proof = {} if secret is None else self.harness.prove(body, secret)
-        headers = {b"content-type": b"application/json", **proof}
+        headers = {b"content-type": self.harness.wire.content_type, **proof}
         return Webhook(CONNECTION, "POST", "", b"", headers, body, NOW)
+
+    def bent(self, payload: str, path: str, other: object) -> bytes:
+        """The payload with something else, or nothing, at this path."""
+        wire = self.harness.wire
+        value = msgspec.json.decode(wire.to_json(self.harness.payload(payload)))
+        return wire.from_json(msgspec.json.encode(_changed(value, path, other)))
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 
@@ -235,7 +266,9 @@ class ProviderSuite:
         for name, secret in self.harness.secrets.items():
             assert secret not in told, name
             assert quote(secret, safe="") not in told, name
-        assert any(secret.encode() in server.requests[0] for secret in self.harness.secrets.values()), "the control"
+            assert self.harness.wire.credential(secret) not in told, name
+        sent = server.requests[0].decode()
+        assert any(self.harness.wire.credential(each) in sent for each in self.harness.secrets.values()), "the control"
 
     # --- checking ----------------------------------------------------------------------------------------------------
 
@@ -287,18 +320,18 @@ class ProviderSuite:
 
     def test_every_payload_is_accounted_for(self) -> None:
         """Each file is expected to be something, and its source stands in the README beside it."""
-        folder = PAYLOADS / self.harness.kind.name
-        files = {path.stem for path in folder.glob("*.json")}
-        assert files == set(self.harness.events)
-        sources = (folder / "README.md").read_text()
-        assert not [name for name in files if f"`{name}.json`" not in sources]
+        files = self.harness.payloads()
+        assert set(files) == set(self.harness.events)
+        sources = (PAYLOADS / self.harness.kind.name / "README.md").read_text()
+        assert not [name for name in files if f"`{name}.{self.harness.wire.suffix}`" not in sources]
 
     async def test_every_payload_is_read(self, payload: str) -> None:
         """It becomes an event of our vocabulary that can be published, with the body untouched in `raw`."""
         body = self.harness.payload(payload)
         async with self.connection() as provider:
             (heard,) = self.hear(provider, body)
-        assert heard.raw == body
+        as_json = self.harness.wire.to_json(body)
+        assert heard.raw == as_json
         event = heard.kind(
             event_id="e",
             connection=CONNECTION,
@@ -311,16 +344,14 @@ class ProviderSuite:
         )
         assert event_type(event) == self.harness.events[payload]
         published = msgspec.json.decode(msgspec.json.encode(event))
-        assert published["raw"] == msgspec.json.decode(body)
+        assert published["raw"] == msgspec.json.decode(as_json)
 
     async def test_what_is_required_is_named_when_it_is_missing(self, payload: str) -> None:
         """A body without it is poison, and the error says where."""
         async with self.connection() as provider:
             for path in self.harness.required.get(payload, ()):
                 for value in (_MISSING, None, 7, [], {}):
-                    body = msgspec.json.encode(
-                        _changed(msgspec.json.decode(self.harness.payload(payload)), path, value)
-                    )
+                    body = self.bent(payload, path, value)
                     with pytest.raises(Poison) as caught:
                         self.hear(provider, body)
                     assert caught.value.field.startswith(path), (path, value)  # `$.a.b` for an `a` without it
@@ -328,11 +359,11 @@ class ProviderSuite:
     async def test_a_bent_body_is_read_or_is_poison(self, payload: str) -> None:
         """Whatever stands where, cut off anywhere: an event or `Poison`, never another exception."""
         whole = self.harness.payload(payload)
-        value = msgspec.json.decode(whole)
+        value = msgspec.json.decode(self.harness.wire.to_json(whole))
         bent = [whole[:length] for length in range(0, len(whole), 7)]
         others: list[object] = [_MISSING, None, True, -1, 1e300, "", "x" * 300, [], {}, [[]], {"a": {}}]
         for path in _paths(value):
-            bent += [msgspec.json.encode(_changed(msgspec.json.decode(whole), path, other)) for other in others]
+            bent += [self.bent(payload, path, other) for other in others]
         async with self.connection() as provider:
             for body in bent:
                 with contextlib.suppress(Poison):
@@ -372,7 +403,7 @@ class ProviderSuite:
             assert isinstance(provider, AnswersQuestions)
             answer = provider.answer(heard, rendering.actions)
         assert answer.status == 200
-        assert msgspec.json.decode(answer.body) == rendering.wire
+        assert self.harness.wire.read_answer(answer.body) == rendering.wire
 
     async def test_no_actions_ask_for_nothing(self) -> None:
         """An empty list is an answer: do nothing, and do not wait longer."""

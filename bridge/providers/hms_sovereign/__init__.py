@@ -5,14 +5,18 @@ path, so a call is recognised without guessing. `settings` and `options` are wha
 `client` dials, `control` acts in live calls, `webhook` believes and reads, `answers` replies, `translate` holds the tables.
 
 There is no `CanFind`: `GET /calls` lists calls without metadata (contract 3.2), so none could be proven to be ours, and
-`GET /calls/{id}` wants the very id that is missing when an outcome is unknown. A webhook with our reference settles it.
+`GET /calls/{id}` wants the very id that is missing when an outcome is unknown: it only serves `CanLookUp`, for calls that
+have fallen silent. A webhook with our reference settles what is unknown.
 """
 
 from __future__ import annotations
 
 from bridge.providers.hms_sovereign.options import ACTION_OPTIONS, HmsOptions
+from bridge.providers.hms_sovereign.profile import PROFILE
 from bridge.providers.hms_sovereign.provider import NAME, build
 from bridge.providers.hms_sovereign.settings import HmsSettings
 from bridge.providers.protocol import ProviderKind
 
-KIND = ProviderKind(name=NAME, settings=HmsSettings, options=HmsOptions, action_options=ACTION_OPTIONS, build=build)
+KIND = ProviderKind(
+    name=NAME, settings=HmsSettings, options=HmsOptions, action_options=ACTION_OPTIONS, build=build, profile=PROFILE
+)

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bridge.model.actions import Action, Configure, ToolResult, action_type
+from bridge.model.actions import Action, Configure, ToolResult
 from bridge.model.errors import Poison
 from bridge.model.events import ToolCalls
 from bridge.model.scrub import describe
 from bridge.model.validation import convert_json
+from bridge.providers.capabilities import not_offered, one_of
 from bridge.providers.hms_sovereign.options import ConfigureOptions, NoOptions
 from bridge.providers.protocol import Answer, Heard
 
@@ -54,7 +55,8 @@ def configuration(actions: Sequence[Action]) -> Answer:
         return NOTHING
     action = actions[0]
     if not isinstance(action, Configure):
-        raise _wrong(action, 0, allowed="'configure': assistant.requested is answered with one")
+        allowed = f"{one_of(Configure)}: assistant.requested is answered with one"
+        raise not_offered(action, "$.actions[0]", provider="HMS Sovereign", allowed=allowed)
     if len(actions) > 1:
         raise Poison("$.actions", found=f"{len(actions)} actions", allowed="one 'configure'")
     options = convert_json(action.options, ConfigureOptions, path="$.actions[0].options")
@@ -66,7 +68,8 @@ def _results(asked: ToolCalls, actions: Sequence[Action]) -> Answer:
     ids = [call.tool_call_id for call in asked.calls]
     for index, action in enumerate(actions):
         if not isinstance(action, ToolResult):
-            raise _wrong(action, index, allowed="'tool_result': tool.requested is answered with one for each call")
+            allowed = f"{one_of(ToolResult)}: tool.requested is answered with one for each call"
+            raise not_offered(action, f"$.actions[{index}]", provider="HMS Sovereign", allowed=allowed)
         convert_json(action.options, NoOptions, path=f"$.actions[{index}].options")
         field = f"$.actions[{index}].tool_call_id"
         if action.tool_call_id not in ids:
@@ -80,7 +83,3 @@ def _results(asked: ToolCalls, actions: Sequence[Action]) -> Answer:
 def _encoded(results: dict[str, object]) -> Answer:
     entries = [{"tool_call_id": tool_call_id, "result": result} for tool_call_id, result in results.items()]
     return Answer(status=200, body=_encoder.encode({"results": entries}))
-
-
-def _wrong(action: Action, index: int, *, allowed: str) -> Poison:
-    return Poison(f"$.actions[{index}].type", found=f"'{action_type(action)}'", allowed=allowed)

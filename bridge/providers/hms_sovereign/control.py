@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar, assert_never
 from urllib.parse import quote
 
 import msgspec
@@ -20,18 +20,21 @@ from bridge.model.phone import parse_callee
 from bridge.model.scrub import describe
 from bridge.model.validation import convert_json
 from bridge.model.words import JsonObject
+from bridge.providers.capabilities import not_offered, one_of
 from bridge.providers.hms_sovereign import translate
 from bridge.providers.hms_sovereign.client import JSON_HEADERS, detail_of
 from bridge.providers.hms_sovereign.options import InjectOptions, LastWords, NoOptions, SpeakOptions
 from bridge.providers.http import Answered, HttpClient
-from bridge.providers.protocol import Rejected
+from bridge.providers.protocol import NotThisWay, Rejected
 from bridge.runtime.clock import Clock
 from bridge.runtime.secrets import Secret
 
 COMMANDS_A_MINUTE = 10
 """For each active call (https://doc.hmsovereign.com/docs/reference/rate-limits; contract 3.1)."""
 WINDOW_SECONDS = 60.0
-AVAILABLE = "one of 'speak', 'hangup', 'transfer', 'inject_context', 'raw'"
+Controllable: TypeAlias = ours.Speak | ours.InjectContext | ours.Hangup | ours.Transfer | ours.RawAction
+"""What can be done in a live call."""
+AVAILABLE = one_of(Controllable)
 _MOST_CALLS = 10_000
 _FIRST_REFUSAL = 400
 
@@ -109,8 +112,14 @@ def render(action: ours.Action, path: str) -> JsonObject:
     """A command as it stands on the wire (contract 3.3).
 
     Raises:
+        NotThisWay: it is the answer to a question, and nothing else.
         Poison: names `path` and the field.
     """
+    if not isinstance(action, Controllable):
+        poison = not_offered(action, path, provider="HMS Sovereign", allowed=f"{AVAILABLE}: of a live call")
+        if isinstance(action, ours.ToolResult | ours.Configure):
+            raise NotThisWay(poison.field, found=poison.found, allowed=poison.allowed)
+        raise poison
     match action:
         case ours.Speak():
             return _say(action, path)
@@ -124,8 +133,7 @@ def render(action: ours.Action, path: str) -> JsonObject:
         case ours.RawAction():
             return _raw(action, path)
         case _:
-            found = f"'{ours.action_type(action)}', which HMS Sovereign does not have in a live call"
-            raise Poison(f"{path}.type", found=found, allowed=AVAILABLE)
+            assert_never(action)
 
 
 def _say(action: ours.Speak, path: str) -> JsonObject:

@@ -16,6 +16,7 @@ from bridge.model.errors import Broken
 from bridge.model.outcome import Outcome, Refused
 from bridge.providers.hms_sovereign import answers, client
 from bridge.providers.hms_sovereign.control import Control
+from bridge.providers.hms_sovereign.look_up import look_up
 from bridge.providers.hms_sovereign.replies import Replies
 from bridge.providers.hms_sovereign.settings import HmsSettings, Place, check_settings
 from bridge.providers.hms_sovereign.webhook import Signatures, parse
@@ -23,10 +24,12 @@ from bridge.providers.http import HttpClient
 from bridge.providers.protocol import (
     Answer,
     CanControl,
+    CanLookUp,
     ConnectionContext,
     Heard,
     Plan,
     Provider,
+    Standing,
     Verified,
     Webhook,
 )
@@ -41,7 +44,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _USER_IN_URL = re.compile(r"//[^/]*@")
 
 
-class HmsSovereign(Replies, CanControl):
+class HmsSovereign(Replies, CanControl, CanLookUp):
     """One account; what it answers is inherited. Implements `Provider` as well."""
 
     def __init__(
@@ -95,6 +98,10 @@ class HmsSovereign(Replies, CanControl):
     async def control(self, session: str, actions: Sequence[Action]) -> None:
         """One command each; see `Control.do`."""
         await self._control.do(session, actions)
+
+    async def look_up(self, session: str) -> Standing:
+        """Ask for the call's record; see `look_up`."""
+        return await look_up(session, self._http, secrets=self._hidden)
 
     def verify(self, webhook: Webhook) -> Verified:
         """By signature and timestamp, against each live secret."""

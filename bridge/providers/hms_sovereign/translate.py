@@ -124,10 +124,11 @@ def _parties(message: WireMessage) -> msgspec.Struct:
     return events.Parties(direction=direction, from_=caller, to=callee)
 
 
-def _ended(message: WireMessage) -> msgspec.Struct:
+def ended_of(message: WireMessage) -> events.Ended:
+    """How it ended, by the word where that is known, else by the status."""
     status, word = text_of(message.call.status) or "", text_of(message.end_reason)
     return events.Ended(
-        reason=_END_REASONS.get((word or "").replace("-", "_")) or _END_STATUSES.get(status, "unknown"),
+        reason=_END_REASONS.get((word or "").replace("-", "_")) or END_STATUSES.get(status, "unknown"),
         provider_reason=word or text_of(message.error) or (status if status != "ended" else None),
         ended_by=_ended_by(message, word),
         duration_seconds=_seconds(message.duration_seconds),
@@ -165,18 +166,19 @@ _END_REASONS: Mapping[str, events.EndReason] = {
     **{word: word for word in get_args(events.EndReason) if word != "unknown"},  # the same word in both vocabularies
 }
 """`end_reason`: the samples are `user_hangup` and `max_duration`, the list is open (contract 3.4)."""
-_END_STATUSES: Mapping[str, events.EndReason] = {
+END_STATUSES: Mapping[str, events.EndReason] = {
     "ended": "completed",
     "ended-with-error": "failed",
     "failed": "failed",
     "rejected": "rejected",
+    "transferred": "transferred",
     "insufficient-credits": "failed",
 }
 STATUSES: Mapping[str, Meaning] = {
     "connecting": Meaning(events.CallTrying, _progress),
     "ringing": Meaning(events.CallRinging, _progress),
     "in-progress": Meaning(events.CallAnswered, _progress, starts_session=True),
-    **{status: Meaning(events.CallEnded, _ended) for status in _END_STATUSES},
+    **{status: Meaning(events.CallEnded, ended_of) for status in END_STATUSES},
 }
 """`status-update` by `call.status`. Documented are `in-progress`, `ended` and `ended-with-error`; the others are of the
 same vocabulary (contract 3.2) and would mean no other thing here. The report that follows an end ends the session."""

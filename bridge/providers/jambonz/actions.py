@@ -8,7 +8,7 @@ What jambonz cannot do is refused and never dropped; `raw` passes its own verb t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar, assert_never
+from typing import NamedTuple, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
@@ -18,6 +18,7 @@ from bridge.model.phone import is_sip_uri, parse_callee, parse_e164
 from bridge.model.scrub import describe
 from bridge.model.validation import convert_json
 from bridge.model.words import JsonObject
+from bridge.providers.capabilities import not_offered, one_of
 from bridge.providers.jambonz import verbs
 from bridge.providers.jambonz.options import Part, on_the_wire
 from bridge.providers.protocol import Answer
@@ -25,7 +26,11 @@ from bridge.providers.protocol import Answer
 OptionsT = TypeVar("OptionsT", bound=Part)
 
 NOTHING = Answer(status=204)
-AVAILABLE = "one of 'speak', 'play', 'hangup', 'transfer', 'send_dtmf', 'configure', 'raw'"
+Answerable: TypeAlias = (
+    ours.Speak | ours.Play | ours.Hangup | ours.Transfer | ours.SendDtmf | ours.Configure | ours.RawAction
+)
+"""What jambonz does in answer to a hook. Who is asked has nothing to interrupt: the verb before the question has ended."""
+AVAILABLE = one_of(Answerable)
 
 _encoder = msgspec.json.Encoder()
 
@@ -53,12 +58,22 @@ def render(actions: Sequence[ours.Action], way: Way) -> Answer:
     Raises:
         Poison: an action that jambonz does not have, or with a value it would not take; names `$.actions[n]…`.
     """
-    rendered = [_verb(action, _At(f"$.actions[{index}]", way)) for index, action in enumerate(actions)]
-    if not rendered:
-        rendered.append({"verb": "pause", "length": way.hold_seconds})
-    if rendered[-1]["verb"] not in verbs.LAST:
-        rendered.append({"verb": "redirect", "actionHook": way.verb_hook})
+    rendered = verbs_for(actions, way) or verbs_for((), way, holding=True)
     return Answer(status=200, body=_encoder.encode(rendered))
+
+
+def verbs_for(actions: Sequence[ours.Action], way: Way, *, holding: bool = False) -> list[JsonObject]:
+    """The verbs of these actions, and behind them the question what next; none for none, unless the call is `holding`.
+
+    Raises:
+        Poison: as `render`.
+    """
+    rendered = [_verb(action, _At(f"$.actions[{index}]", way)) for index, action in enumerate(actions)]
+    if holding:
+        rendered.append({"verb": "pause", "length": way.hold_seconds})
+    if rendered and rendered[-1]["verb"] not in verbs.LAST:
+        rendered.append({"verb": "redirect", "actionHook": way.verb_hook})
+    return rendered
 
 
 def options_of(action: ours.Action, shape: type[OptionsT], path: str) -> OptionsT:
@@ -71,6 +86,10 @@ def options_of(action: ours.Action, shape: type[OptionsT], path: str) -> Options
 
 
 def _verb(action: ours.Action, at: _At) -> JsonObject:
+    if not isinstance(action, Answerable):
+        nothing = ": who is asked has nothing to interrupt, the verb before the question has ended"
+        allowed = f"{AVAILABLE}{nothing if isinstance(action, ours.Interrupt) else ''}"
+        raise not_offered(action, at.path, provider="jambonz", allowed=allowed)
     match action:
         case ours.Speak():
             return _speak(action, at)
@@ -85,23 +104,8 @@ def _verb(action: ours.Action, at: _At) -> JsonObject:
             return _short_verb(action, at)
 
 
-def _short_verb(
-    action: ours.Hangup
-    | ours.Interrupt
-    | ours.InjectContext
-    | ours.ToolResult
-    | ours.SendSms
-    | ours.Configure
-    | ours.RawAction,
-    at: _At,
-) -> JsonObject:
+def _short_verb(action: ours.Hangup | ours.Configure | ours.RawAction, at: _At) -> JsonObject:
     match action:
-        case ours.Interrupt():
-            allowed = f"{AVAILABLE}: who is asked has nothing to interrupt, the verb before the question has ended"
-            raise at.wrong(".type", found="'interrupt'", allowed=allowed)
-        case ours.InjectContext() | ours.ToolResult() | ours.SendSms():
-            found = f"'{ours.action_type(action)}', which jambonz does not have"
-            raise at.wrong(".type", found=found, allowed=AVAILABLE)
         case ours.Hangup():
             options_of(action, verbs.NoOptions, at.path)
             return {"verb": "hangup"}

@@ -37,6 +37,8 @@ class DialRequest(msgspec.Struct, frozen=True):
 
     path: str
     content: bytes
+    hidden: tuple[Secret, ...] = ()
+    """What stands in it and in no message of ours."""
 
 
 class _Placed(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def check(command: PlaceCall, settings: JambonzSettings, *, hooks: Hooks, call_i
     if len(content) > LARGEST_BODY_BYTES:
         detail = f"$.options: found a request of {len(content)} bytes; allowed: at most {LARGEST_BODY_BYTES}"
         return Refused("invalid_options", detail=detail)
-    request = DialRequest(calls_path(settings.account_sid), content)
+    request = DialRequest(calls_path(settings.account_sid), content, hooks.secrets)
     return Plan(command=command, call_id=call_id, known_by=(reference_name(call_id),), request=request)
 
 
@@ -70,7 +72,8 @@ async def dial(request: DialRequest, http: HttpClient, *, token: Secret, clock: 
     answer = await http.send("POST", request.path, headers=JSON, content=request.content)
     if not isinstance(answer, Answered):
         return answer
-    return outcome_of(answer, words=words_of(answer.body), detail=detail_of(answer.body, token), now=clock.now())
+    detail = detail_of(answer.body, token, *request.hidden)
+    return outcome_of(answer, words=words_of(answer.body), detail=detail, now=clock.now())
 
 
 def _reason(field: str) -> RefusalReason:
@@ -139,9 +142,12 @@ def words_of(body: bytes) -> str:
     return describe(value)
 
 
-def detail_of(body: bytes, token: Secret) -> str | None:
-    """The words for an outcome: without the token, the callee, and anything that looks like a number."""
-    words = _SIP_USER.sub(r"\1***@", _ECHO.sub(r"\1 (the callee)", token.hidden_in(words_of(body))))
+def detail_of(body: bytes, *secrets: Secret) -> str | None:
+    """The words for an outcome: without secrets, the callee, and anything that looks like a number."""
+    words = words_of(body)
+    for secret in secrets:
+        words = secret.hidden_in(words)
+    words = _SIP_USER.sub(r"\1***@", _ECHO.sub(r"\1 (the callee)", words))
     return scrub(words) or None
 
 

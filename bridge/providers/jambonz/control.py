@@ -9,7 +9,7 @@ does that in two steps: jambonz asks there at once (`verb.finished`, which waits
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, assert_never
 from urllib.parse import quote
 
 import msgspec
@@ -18,14 +18,17 @@ from bridge.model import actions as ours
 from bridge.model.errors import Poison, Unavailable
 from bridge.model.validation import convert_json
 from bridge.model.words import JsonObject
+from bridge.providers.capabilities import one_of
 from bridge.providers.http import Answered, HttpClient
 from bridge.providers.jambonz import client, verbs
-from bridge.providers.jambonz.actions import options_of
+from bridge.providers.jambonz.actions import Answerable, options_of
 from bridge.providers.jambonz.options import Hook
-from bridge.providers.protocol import Rejected
+from bridge.providers.protocol import NotThisWay, Rejected
 from bridge.runtime.secrets import Secret
 
-AVAILABLE = "one of 'hangup', 'send_dtmf', 'raw': jambonz takes the others only as the answer to a hook"
+Controllable: TypeAlias = ours.Hangup | ours.SendDtmf | ours.RawAction
+"""What can be done unasked."""
+AVAILABLE = f"{one_of(Controllable)}: jambonz takes the others only as the answer to a hook"
 
 Pausing: TypeAlias = Literal["pause", "silence", "resume"]
 HookField: TypeAlias = str | Hook
@@ -138,8 +141,13 @@ def requests_for(action: ours.Action, path: str) -> list[JsonObject]:
     """The bodies of the requests for one action; `path` is where it stands in its record.
 
     Raises:
-        Poison: an action that a live call takes only as an answer, or a body that jambonz would refuse.
+        NotThisWay: an action that jambonz takes only as an answer.
+        Poison: an action that it does not have, or a body that it would refuse.
     """
+    if isinstance(action, Answerable) and not isinstance(action, Controllable):
+        raise NotThisWay(f"{path}.type", found=f"'{ours.action_type(action)}'", allowed=AVAILABLE)
+    if not isinstance(action, Controllable):
+        raise Poison(f"{path}.type", found=f"'{ours.action_type(action)}'", allowed=AVAILABLE)
     match action:
         case ours.Hangup():
             options_of(action, verbs.NoOptions, path)
@@ -151,7 +159,7 @@ def requests_for(action: ours.Action, path: str) -> list[JsonObject]:
             options_of(action, verbs.NoOptions, path)
             return [_checked(action.verb, f"{path}.verb")]
         case _:
-            raise Poison(f"{path}.type", found=f"'{ours.action_type(action)}'", allowed=AVAILABLE)
+            assert_never(action)
 
 
 def _checked(body: JsonObject, path: str) -> JsonObject:

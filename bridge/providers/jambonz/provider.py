@@ -12,17 +12,19 @@ from contextlib import asynccontextmanager
 
 from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Broken
+from bridge.model.errors import Broken, Unverified
 from bridge.model.outcome import Outcome, Refused
 from bridge.providers.http import HttpClient
 from bridge.providers.jambonz import client
 from bridge.providers.jambonz.actions import NOTHING
 from bridge.providers.jambonz.control import Control
+from bridge.providers.jambonz.dialogue import BasicAuth, JambonzDialogue
 from bridge.providers.jambonz.hooks import Hooks
+from bridge.providers.jambonz.look_up import look_up
 from bridge.providers.jambonz.replies import Replies
 from bridge.providers.jambonz.settings import JambonzSettings, Place, check_settings
 from bridge.providers.jambonz.webhook import Signatures, parse
-from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
+from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Standing, Verified, Webhook
 from bridge.providers.settings import AccountLimits
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
@@ -37,9 +39,14 @@ _USER_IN_URL = re.compile(r"//[^/]*@")
 class _Rest:
     """The REST side of one account: dials and control; and what the settings say."""
 
-    def __init__(self, settings: JambonzSettings, *, http: HttpClient, token: Secret) -> None:
+    def __init__(
+        self, settings: JambonzSettings, *, http: HttpClient, token: Secret, passwords: Sequence[Secret]
+    ) -> None:
         self._settings = settings
-        self._hooks = Hooks(settings.public_webhook_url)
+        by_socket = settings.websocket is not None and settings.websocket.dial
+        user = "" if settings.websocket is None else settings.websocket.username
+        self._hooks = Hooks(settings.public_webhook_url, socket=(user, passwords[0]) if by_socket else None)
+        self._auth = BasicAuth(user, passwords)
         self._token = token
         self._http = http
         self._control = Control(http, account_sid=settings.account_sid, token=token)
@@ -79,12 +86,26 @@ class _Rest:
         """Hang up, press keys, or a raw PUT; see `control`."""
         await self._control.do(session, actions)
 
+    async def look_up(self, session: str) -> Standing:
+        """Ask for the call's record; see `look_up`."""
+        return await look_up(session, self._http, account_sid=self._settings.account_sid, token=self._token)
+
 
 class Jambonz(_Rest):
-    """One account, its webhooks included. Implements `Provider`, `AnswersQuestions` and `CanControl`."""
+    """One account, its webhooks included.
+
+    Implements `Provider`, `AnswersQuestions`, `CanControl`, `CanLookUp` and `SpeaksWebSocket`.
+    """
 
     def __init__(
-        self, settings: JambonzSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
+        self,
+        settings: JambonzSettings,
+        place: Place,
+        *,
+        http: HttpClient,
+        token: Secret,
+        secrets: Sequence[Secret],
+        passwords: Sequence[Secret] = (),
     ) -> None:
         """Put together what was resolved.
 
@@ -92,13 +113,20 @@ class Jambonz(_Rest):
             Misconfigured: what no single value shows; see `check_settings` and `Replies`.
         """
         check_settings(settings, place)
-        super().__init__(settings, http=http, token=token)
+        super().__init__(settings, http=http, token=token, passwords=passwords)
         self._replies = Replies(settings, self._hooks, place)
         self._signatures = Signatures(secrets)
 
     def verify(self, webhook: Webhook) -> Verified:
         """By `Jambonz-Signature`, against each live secret."""
         return self._signatures.verify(webhook)
+
+    def welcome(self, upgrade: Webhook) -> JambonzDialogue:
+        """A socket, by the Basic auth of its hook: it carries no signature (contract 9)."""
+        if self._settings.websocket is None and not self._settings.allow_unverified_webhooks:
+            raise Unverified("no password for WebSockets is configured")
+        self._auth.verify(upgrade)
+        return JambonzDialogue(self._replies, hold_seconds=self._settings.hold_seconds)
 
     def parse(self, verified: Verified) -> Sequence[Heard]:
         """The one thing that a body says."""
@@ -138,8 +166,12 @@ async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
         source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
         for index, source in enumerate(settings.webhook_secrets)
     ]
+    passwords = [
+        source.resolve(config_file=place.file, path=place.path(f"websocket.passwords[{index}]"))
+        for index, source in enumerate([] if settings.websocket is None else settings.websocket.passwords)
+    ]
     http = _http_client(settings, place, token)
-    provider = Jambonz(settings, place, http=http, token=token, secrets=secrets)
+    provider = Jambonz(settings, place, http=http, token=token, secrets=secrets, passwords=passwords)
     async with http:
         yield provider
 

@@ -46,7 +46,11 @@ class Replies:
 
     def fallback(self, heard: Heard) -> Answer:
         """The answer without the consumer."""
-        return self.answer(heard, self._fallbacks[_type(heard)] if heard.waits else ())
+        return self.answer(heard, self.fallback_actions(heard))
+
+    def fallback_actions(self, heard: Heard) -> Sequence[Action]:
+        """What is done without the consumer; empty where the call is only held, or nothing is waited for."""
+        return self._fallbacks[_type(heard)] if heard.waits else ()
 
     def answer(self, heard: Heard, actions: Sequence[Action]) -> Answer:
         """The actions as verbs; 204 for what does not wait.

@@ -18,6 +18,9 @@ from bridge.runtime.secrets import SecretSource
 LONGEST_REPLY_SECONDS = 9.5
 """jambonz gives a hook 10 s for its answer's headers (`JAMBONES_HTTP_TIMEOUT`, contract 6); the rest is for the net."""
 
+LONGEST_ACKNOWLEDGEMENT_SECONDS = 4.5
+"""Over a WebSocket it gives 5 s (`JAMBONES_WS_API_MSG_RESPONSE_TIMEOUT`, contract 10)."""
+
 Flavour: TypeAlias = Literal["cognigy", "jambonz"]
 Sid: TypeAlias = Annotated[
     str,
@@ -56,6 +59,19 @@ class Speech(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recognizer_language: Word
 
 
+class JambonzWebSocket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Its WebSocket API: hooks that begin with `wss://`. A socket is proven by Basic auth, which its hook has to carry.
+
+    jambonz gives an acknowledgement 5 s (contract 10), so questions wait for at most 4.5 s, whatever `reply` says.
+    """
+
+    passwords: Annotated[list[SecretSource], msgspec.Meta(min_length=1)]
+    """Each is accepted; the first goes into the hooks of the calls that we place."""
+    username: Annotated[str, msgspec.Meta(pattern=r"^[^\s:]{1,64}$")] = "callbridge"
+    dial: bool = False
+    """Calls that we place without an application use it."""
+
+
 class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One account. `flavour` says whose api server it is: a field that the other one has ends a dial in an opaque 500."""
 
@@ -82,6 +98,7 @@ class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """When a session without an end is forgotten: a lost status is lost. jambonz keeps its records as long (contract 4)."""
     hold_seconds: Annotated[int, msgspec.Meta(ge=1, le=60)] = 1
     """How long a call is held before its question is asked again."""
+    websocket: JambonzWebSocket | None = None
     limits: AccountLimits = AccountLimits()
     http: HttpSettings = HttpSettings()
     reply: JambonzReply = JambonzReply()
@@ -117,6 +134,9 @@ def check_settings(settings: JambonzSettings, place: Place) -> None:
     if settings.speech is not None and (settings.flavour == "cognigy" or settings.application_sid is not None):
         allowed = "nothing: an application brings its own, and Cognigy always has one"
         raise place.wrong("speech", found="a table", allowed=allowed)
+    if settings.websocket is not None and settings.websocket.dial and settings.application_sid is not None:
+        allowed = "false: an application brings its own hooks"
+        raise place.wrong("websocket.dial", found="true", allowed=allowed)
     if settings.from_.startswith("+"):
         try:
             parse_e164(settings.from_)

@@ -62,7 +62,8 @@ def _progress(body: WireBody) -> events.Progress:
     return events.Progress(parties.direction, parties.from_, parties.to, sip_status=_whole(body.sip_status))
 
 
-def _ended(body: WireBody) -> events.Ended:
+def ended_of(body: WireBody) -> events.Ended:
+    """How it ended, by its final status."""
     status, sip_status = _text(body.call_status) or "", _whole(body.sip_status)
     reason = _ENDINGS.get(status, "failed")
     if reason == "no_answer" and sip_status in _BUSY:
@@ -90,7 +91,7 @@ STATUSES: Mapping[str, Meaning] = {
     "ringing": Meaning(events.CallRinging, _progress),
     "early-media": Meaning(events.CallRinging, _progress),  # it rings with sound
     "in-progress": Meaning(events.CallAnswered, _progress),
-    **{status: Meaning(events.CallEnded, _ended, is_final=True) for status in _ENDINGS},
+    **{status: Meaning(events.CallEnded, ended_of, is_final=True) for status in _ENDINGS},
 }
 
 

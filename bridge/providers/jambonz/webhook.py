@@ -78,22 +78,29 @@ def parse(verified: Verified) -> Sequence[Heard]:
         Poison: not JSON in UTF-8, or no `call_sid` that can be a session's id.
     """
     webhook = verified.webhook
-    _check_utf8(webhook.body)
+    check_utf8(webhook.body)
     body = decode_json(webhook.body, WireBody, _body)
     word, call_id = read_path(webhook.path)
-    call_id = call_id_of(body.customer_data) or call_id
-    word = word_of(body, word)
+    return (heard_of(body, word_of(body, word), call_id=call_id_of(body.customer_data) or call_id, raw=webhook.body),)
+
+
+def heard_of(body: WireBody, word: Word, *, call_id: str | None, raw: bytes) -> Heard:
+    """What a hook says, by whichever transport it came.
+
+    Raises:
+        Poison: the id of its parent call cannot be a session's.
+    """
     if isinstance(body.parent_call_sid, str) and body.parent_call_sid:
         if word in {"status", "amd"}:
-            return (_child(body, word, webhook.body),)
+            return _child(body, word, raw)
         call_id = None  # a leg with verbs of its own is not the call that was asked for, though it has its tag
     meaning, name = meaning_of(body, word)
     comes_once = not meaning.waits and meaning is not statuses.TROUBLE and name != "amd_stopped"
-    heard = Heard(
+    return Heard(
         session=body.call_sid,
         kind=meaning.kind,
         data=meaning.data(body),
-        raw=webhook.body,
+        raw=raw,
         provider_type=name,
         event_id=f"{body.call_sid}/{name}" if comes_once else None,
         known_by=(reference_name(call_id),) if call_id else (),
@@ -101,7 +108,6 @@ def parse(verified: Verified) -> Sequence[Heard]:
         starts_session=call_id is not None or word == "call",
         ends_session=meaning.is_final,
     )
-    return (heard,)
 
 
 def word_of(body: WireBody, path_word: Word | None) -> Word:
@@ -172,8 +178,12 @@ def _unknown(name: str) -> tuple[Meaning, str]:
     return statuses.other(cut), cut
 
 
-def _check_utf8(body: bytes) -> None:
-    """The decoder does not look into fields it skips, but `raw` carries them on."""
+def check_utf8(body: bytes) -> None:
+    """The decoder does not look into fields it skips, but `raw` carries them on.
+
+    Raises:
+        Poison: not UTF-8.
+    """
     try:
         body.decode("utf-8")
     except UnicodeDecodeError as error:

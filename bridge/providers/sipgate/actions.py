@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar, assert_never
+from typing import NamedTuple, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
@@ -18,6 +18,7 @@ from bridge.model.errors import Poison
 from bridge.model.phone import parse_e164
 from bridge.model.scrub import describe
 from bridge.model.validation import convert_json
+from bridge.providers.capabilities import not_offered, one_of
 from bridge.providers.protocol import Answer
 from bridge.providers.sipgate import verbs
 from bridge.providers.sipgate.translate import wire_number
@@ -25,7 +26,18 @@ from bridge.providers.sipgate.translate import wire_number
 OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
 
 NOTHING = Answer(status=204)
-AVAILABLE = "one of 'speak', 'play', 'hangup', 'transfer', 'interrupt', 'send_sms', 'configure', 'raw'"
+Answerable: TypeAlias = (
+    ours.Speak
+    | ours.Play
+    | ours.Hangup
+    | ours.Transfer
+    | ours.Interrupt
+    | ours.SendSms
+    | ours.Configure
+    | ours.RawAction
+)
+"""What sipgate does in answer to an event."""
+AVAILABLE = one_of(Answerable)
 SHORTEST_TRANSFER_SECONDS, LONGEST_TRANSFER_SECONDS = 5, 120
 """https://sipgate.github.io/sipgate-ai-flow-api/api/actions/transfer.html (contract 1.5)"""
 
@@ -48,7 +60,7 @@ def render(actions: Sequence[ours.Action], *, session: str) -> Answer:
     Raises:
         Poison: an action that sipgate does not have, or with a value it would not take; names `$.actions[n]…`.
     """
-    rendered = [_verb(action, _At(f"$.actions[{index}]", session)) for index, action in enumerate(actions)]
+    rendered = _verbs(actions, session)
     match rendered:
         case []:
             return NOTHING
@@ -58,7 +70,22 @@ def render(actions: Sequence[ours.Action], *, session: str) -> Answer:
             return Answer(status=200, body=_encoder.encode(rendered))
 
 
+def frames(actions: Sequence[ours.Action], *, session: str) -> tuple[bytes, ...]:
+    """The same over a WebSocket: one text frame for each (contract 1.2); an array in a frame is documented nowhere.
+
+    Raises:
+        Poison: as `render`.
+    """
+    return tuple(_encoder.encode(verb) for verb in _verbs(actions, session))
+
+
+def _verbs(actions: Sequence[ours.Action], session: str) -> list[verbs.Verb]:
+    return [_verb(action, _At(f"$.actions[{index}]", session)) for index, action in enumerate(actions)]
+
+
 def _verb(action: ours.Action, at: _At) -> verbs.Verb:
+    if not isinstance(action, Answerable):
+        raise not_offered(action, at.path, provider="sipgate", allowed=AVAILABLE)
     match action:
         case ours.Speak():
             return _speak(action, at)
@@ -72,21 +99,8 @@ def _verb(action: ours.Action, at: _At) -> verbs.Verb:
             return _short_verb(action, at)
 
 
-def _short_verb(
-    action: ours.Hangup
-    | ours.Interrupt
-    | ours.SendSms
-    | ours.RawAction
-    | ours.InjectContext
-    | ours.ToolResult
-    | ours.SendDtmf,
-    at: _At,
-) -> verbs.Verb:
+def _short_verb(action: ours.Hangup | ours.Interrupt | ours.SendSms | ours.RawAction, at: _At) -> verbs.Verb:
     match action:
-        case ours.InjectContext() | ours.ToolResult() | ours.SendDtmf():
-            raise at.wrong(
-                ".type", found=f"'{ours.action_type(action)}', which sipgate does not have", allowed=AVAILABLE
-            )
         case ours.Hangup():
             _options(action, verbs.NoOptions, at)
             return verbs.Hangup(session_id=at.session)

@@ -20,7 +20,6 @@ from bridge.model.phone import parse_e164
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import (
     Answer,
-    AnswersQuestions,
     ConnectionContext,
     Heard,
     Plan,
@@ -31,6 +30,7 @@ from bridge.providers.protocol import (
 from bridge.providers.settings import AccountLimits
 from bridge.providers.sipgate import client
 from bridge.providers.sipgate.actions import NOTHING, render
+from bridge.providers.sipgate.dialogue import SipgateDialogue
 from bridge.providers.sipgate.replies import Replies
 from bridge.providers.sipgate.settings import Place, SipgateSettings, check_settings
 from bridge.providers.sipgate.webhook import SharedSecrets, parse
@@ -44,21 +44,11 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _USER_IN_URL = re.compile(r"//[^/]*@")
 
 
-class Sipgate(AnswersQuestions):
-    """One account and flow. Implements `Provider` as well."""
+class _Rest:
+    """The REST side of one account and flow, and what the settings say."""
 
-    def __init__(
-        self, settings: SipgateSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
-    ) -> None:
-        """Put together what was resolved.
-
-        Raises:
-            Misconfigured: what no single value shows; see `check_settings` and `Replies`.
-        """
-        check_settings(settings, place)
-        self._settings = msgspec.structs.replace(settings, flow_number=_flow_number(settings, place))
-        self._replies = Replies(settings.reply, place)
-        self._secrets = SharedSecrets(secrets)
+    def __init__(self, settings: SipgateSettings, *, http: HttpClient, token: Secret) -> None:
+        self._settings = settings
         self._token = token
         self._http = http
         self._clock: Clock = SystemClock()
@@ -93,6 +83,24 @@ class Sipgate(AnswersQuestions):
             raise Broken("the plan was made by another provider")
         return await client.dial(plan.request, self._http, token=self._token, clock=self._clock)
 
+
+class Sipgate(_Rest):
+    """One account and flow, its webhooks included. Implements `Provider`, `AnswersQuestions` and `SpeaksWebSocket`."""
+
+    def __init__(
+        self, settings: SipgateSettings, place: Place, *, http: HttpClient, token: Secret, secrets: Sequence[Secret]
+    ) -> None:
+        """Put together what was resolved.
+
+        Raises:
+            Misconfigured: what no single value shows; see `check_settings` and `Replies`.
+        """
+        check_settings(settings, place)
+        whole = msgspec.structs.replace(settings, flow_number=_flow_number(settings, place))
+        super().__init__(whole, http=http, token=token)
+        self._replies = Replies(settings.reply, place)
+        self._secrets = SharedSecrets(secrets)
+
     def verify(self, webhook: Webhook) -> Verified:
         """By `X-API-TOKEN`, against each live secret."""
         return self._secrets.verify(webhook)
@@ -100,6 +108,13 @@ class Sipgate(AnswersQuestions):
     def parse(self, verified: Verified) -> Sequence[Heard]:
         """The one event of a body."""
         return parse(verified)
+
+    def welcome(self, upgrade: Webhook) -> SipgateDialogue:
+        """A socket, by the same header as a webhook: sipgate's own app checks it there (contract 1.2)."""
+        longest = self._settings.reply.websocket_seconds
+        return SipgateDialogue(
+            self.verify(upgrade), reply_seconds=lambda heard: longest if self._replies.seconds(heard) else 0.0
+        )
 
     def acknowledge(self, heard: Heard) -> Answer:
         """204: a 200 without an action would make sipgate stop listening (contract 1.4)."""

@@ -36,7 +36,7 @@ class Replies:
         for event in settings.events:
             if event not in WAITING:
                 raise place.wrong("reply.events", found=f"'{event}'", allowed=", ".join(WAITING))
-        self._seconds = {event: _seconds(settings, event) for event in WAITING}
+        self._seconds = {event: seconds_for(settings, event) for event in WAITING}
         self._fallbacks: dict[str, Sequence[Action]] = {event: _fallback(settings, event) for event in WAITING}
         _try_out(settings.fallback, place, "reply.fallback")
         for event, reply in settings.events.items():
@@ -55,7 +55,8 @@ def _type(heard: Heard) -> str:
     return translate.type_of(translate.MEANINGS.get(heard.provider_type, translate.OTHER))
 
 
-def _seconds(settings: SipgateReply, event: str) -> float:
+def seconds_for(settings: SipgateReply, event: str) -> float:
+    """How long these settings wait for the answer to this type of event; 0: it is answered at once."""
     own = settings.events.get(event)
     if own is not None and own.deadline_seconds is not None:
         return own.deadline_seconds

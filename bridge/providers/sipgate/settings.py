@@ -35,6 +35,9 @@ class SipgateReply(ReplySettings, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     deadline_seconds: SecondsOrZero = 0.9
+    websocket_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
+    """Over a WebSocket nobody waits: for so long an action can name the event that it answers. Later ones are said too,
+    and reported as late."""
 
 
 class SipgateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,10 @@ the number that calls. Nothing can be done in a live call and no webhook waits f
 from __future__ import annotations
 
 from bridge.providers.protocol import ProviderKind
+from bridge.providers.talkifai.profile import PROFILE
 from bridge.providers.talkifai.provider import NAME, build
 from bridge.providers.talkifai.settings import TalkifaiOptions, TalkifaiSettings
 
-KIND = ProviderKind(name=NAME, settings=TalkifaiSettings, options=TalkifaiOptions, action_options={}, build=build)
+KIND = ProviderKind(
+    name=NAME, settings=TalkifaiSettings, options=TalkifaiOptions, action_options={}, build=build, profile=PROFILE
+)
