@@ -16,8 +16,11 @@ import msgspec
 
 from bridge import __version__, app, configured
 from bridge.bus import topics
+from bridge.demo.plays import PLAYS
+from bridge.model import asyncapi
 from bridge.model.errors import CallbridgeError, Misconfigured
-from bridge.model.schema import schemas
+from bridge.model.schema import Schema, schemas
+from bridge.providers import matrix
 from bridge.providers.catalogue import KINDS
 from bridge.runtime.config import effective, load
 from bridge.runtime.logging import configure, get_logger
@@ -56,8 +59,8 @@ def _check(options: argparse.Namespace) -> int:
         anyio.run(configured.try_connections, checked)
     if options.show:
         print(effective(config))
-    risks = anyio.run(configured.examine, checked).risks if options.kafka else []
-    for risk in risks:
+    of_kafka = anyio.run(configured.examine, checked).risks if options.kafka else []
+    for risk in [*configured.risks(checked), *of_kafka]:
         print(f"risky: {risk}", file=sys.stderr)
     print(f"{options.config}: ok, {len(checked.connections)} connections")
     return ExitCode.STOPPED
@@ -88,12 +91,16 @@ def _ledger(options: argparse.Namespace) -> int:
     return ExitCode.STOPPED
 
 
-def _schema(options: argparse.Namespace) -> int:
-    """Print the JSON Schemas of all messages, or of one."""
-    every = schemas(
+def _every_schema() -> dict[str, Schema]:
+    return schemas(
         {kind.name: kind.options for kind in KINDS.values()},
         {kind.name: kind.action_options for kind in KINDS.values()},
     )
+
+
+def _schema(options: argparse.Namespace) -> int:
+    """Print the JSON Schemas of all messages, or of one."""
+    every = _every_schema()
     if options.message is not None and options.message not in every:
         print(f"callbridge: no message '{options.message}'; there are: {', '.join(sorted(every))}", file=sys.stderr)
         return ExitCode.MISCONFIGURED
@@ -102,20 +109,55 @@ def _schema(options: argparse.Namespace) -> int:
     return ExitCode.STOPPED
 
 
+def _asyncapi(options: argparse.Namespace) -> int:
+    """Print an AsyncAPI 3.1 document of all topics and messages."""
+    cluster = asyncapi.Cluster()
+    if options.config is not None:
+        checked = configured.check(load(options.config), file=str(options.config))
+        cluster = asyncapi.Cluster(
+            topics={use: topic.name for use, topic in checked.config.topics.by_use().items()},
+            servers=tuple(checked.kafka.bootstrap_servers),
+            security_protocol=checked.kafka.security_protocol,
+            sasl_mechanism=checked.kafka.sasl_mechanism,
+        )
+    made = asyncapi.document(_every_schema(), version=__version__, cluster=cluster)
+    print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
+    return ExitCode.STOPPED
+
+
+def _providers(options: argparse.Namespace) -> int:
+    """Print what each provider can do, or one with its options."""
+    if options.provider is not None and options.provider not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        print(f"callbridge: no provider '{options.provider}'; there are: {known}", file=sys.stderr)
+        return ExitCode.MISCONFIGURED
+    kinds = KINDS if options.provider is None else {options.provider: KINDS[options.provider]}
+    if options.markdown:
+        print(matrix.as_markdown(kinds), end="")
+    elif options.provider is None:
+        print(matrix.as_text(kinds))
+    else:
+        print(matrix.one_as_text(kinds[options.provider]))
+    return ExitCode.STOPPED
+
+
 def _demo(options: argparse.Namespace) -> int:
     """One call, end to end, live."""
     from bridge.demo.main import demo  # noqa: PLC0415 -- needs the extra `demo`, which a server does not have
 
-    return demo(keep=options.keep)
+    return demo(keep=options.keep, provider=options.provider)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="callbridge", description="Kafka commands become calls, webhooks events.")
+    parser = argparse.ArgumentParser(
+        prog="callbridge", description="Kafka commands become calls, webhooks events.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"callbridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], *, config: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=(command.__doc__ or "").strip().splitlines()[0])
+        about = (command.__doc__ or "").strip().splitlines()[0]
+        sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
         sub.set_defaults(command=command)
         if config:
             sub.add_argument("config", type=Path, help="the TOML file; examples are in config/")
@@ -133,7 +175,13 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("command_id", nargs="?", help="for find")
     schema = add("schema", _schema, config=False)
     schema.add_argument("message", nargs="?", help="one message instead of all")
+    described = add("asyncapi", _asyncapi, config=False)
+    described.add_argument("config", type=Path, nargs="?", help="a TOML file, for your topics' names and servers")
+    providers = add("providers", _providers, config=False)
+    providers.add_argument("provider", nargs="?", help="one provider with its options instead of all")
+    providers.add_argument("--markdown", action="store_true", help="as a page: docs/providers.md")
     demo = add("demo", _demo, config=False)
+    demo.add_argument("--provider", choices=tuple(PLAYS), default="sipgate", help="whom to simulate (sipgate)")
     demo.add_argument("--keep", action="store_true", help="leave everything running and print what to type next")
     return parser
 

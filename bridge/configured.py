@@ -73,6 +73,21 @@ def _check_fit(config: Config, kafka: KafkaSettings, file: str) -> None:
         )
 
 
+def risks(checked: Checked) -> list[str]:
+    """What works, and not always as one would want: in words for the operator. Offline."""
+    drain_seconds = checked.config.commands.drain_seconds
+    found = []
+    for name, (kind, context) in checked.connections.items():
+        longest = msgspec.structs.asdict(context.settings)["http"].total_timeout_seconds
+        if kind.profile.dial_seconds and drain_seconds < longest:
+            found.append(
+                f"commands.drain_seconds = {drain_seconds:g} is less than connections.{name}.http.total_timeout_seconds = "
+                f"{longest:g}: {kind.name} answers a dial when the callee has, which takes up to "
+                f"{kind.profile.dial_seconds:g} s, and dials that are cut off when the process stops end as unknown"
+            )
+    return found
+
+
 def check_limits(connection: str, limits: AccountLimits, partitions: int, file: str) -> None:
     """Each partition needs a part of the calls in flight, or its commands would never be dialled.
 

@@ -1,8 +1,8 @@
 """A voice agent in one file, the example for consumers: it hears calls on `calls.events` and acts on `calls.actions`.
 
 It promises an answer to every question of its own calls, be it "nothing to do", so that no provider waits in vain. It
-imports nothing of the bridge, for a consumer knows two topics and JSON; retries, restarts and what callers would really
-want to hear are left out.
+is written with `bridge.client`, which sees to keys, order, offsets and an orderly end; what callers would really want to
+hear is left out. docs/client.md tells the rest.
 
     python -m bridge.demo.agent --bootstrap 127.0.0.1:9092
 """
@@ -10,91 +10,145 @@ want to hear are left out.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import json
-import signal
-from datetime import UTC, datetime
-from typing import Any, TypeAlias
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+import anyio
 
-EVENTS, ACTIONS = "calls.events", "calls.actions"
+from bridge.client import (
+    Agent,
+    CallAmd,
+    CallAnswered,
+    ClientSettings,
+    Event,
+    Hangup,
+    Heard,
+    Hearing,
+    InjectContext,
+    KafkaSettings,
+    SessionStarted,
+    Speak,
+    ToolRequested,
+    ToolResult,
+    UserDtmf,
+    UserSilent,
+    UserSpoke,
+    VerbFinished,
+    serve,
+)
+
 NAME = "sample"
-
-Message: TypeAlias = dict[str, Any]
-
-
-def respond(event: Message) -> list[Message]:
-    """The conversation: what to do now that this has happened. Nothing to do is an empty list."""
-    match event["type"], event["data"]:
-        case "session.started", _:
-            return [speak("Hello, Doctor Example's practice. Am I speaking to the patient?")]
-        case "user.spoke", {"text": str(text)} if "cancel" in text:
-            return [speak("That is a pity. The appointment is cancelled. Goodbye!"), {"type": "hangup"}]
-        case "user.spoke", {"text": str(text)} if "Tuesday" in text:
-            return [speak("Thank you, we will see you on Tuesday. Goodbye!"), {"type": "hangup"}]
-        case "user.dtmf", {"digit": "1"}:
-            return [speak("Thank you for confirming. Goodbye!"), {"type": "hangup"}]
-        case (("user.spoke" | "user.dtmf" | "user.silent"), _):
-            return [speak("You have an appointment on Tuesday at ten. Will you come?")]
-        case _:  # such as `assistant.finished`: our words were heard, now it is the user's turn
-            return []
+LISTENS_SECONDS = 20.0
+QUESTION = Speak(
+    text="You have an appointment on Tuesday at ten. Will you come?", user_input_timeout_seconds=LISTENS_SECONDS
+)
 
 
-def speak(text: str) -> Message:
-    """The action that says something. What else there is: `callbridge schema`."""
-    return {"type": "speak", "text": text}
-
-
-def is_ours(event: Message) -> bool:
+def is_ours(event: Event) -> bool:
     """Whether this agent is meant: a command's `metadata` comes back on the events of its call, and may name another."""
-    return bool((event.get("metadata") or {}).get("agent", NAME) == NAME)
+    return bool((event.metadata or {}).get("agent", NAME) == NAME)
 
 
-def question_of(event: Message) -> str | None:
-    """The token to answer with: only where the provider waits, and not when its patience has ended meanwhile."""
-    reply = event.get("reply")
-    if reply is None or datetime.fromisoformat(reply["by"]) < datetime.now(UTC):
-        return None
-    return str(reply["token"])
+agent = Agent(f"{NAME}-agent", is_mine=is_ours)
 
 
-async def run(bootstrap: str) -> None:
-    """Hear and answer until cancelled."""
-    # A group, so that several copies of this program share the calls. One session's events have one key, hence one
-    # partition, one member, and their order. `earliest` loses nothing between two lives of the agent; questions that
-    # are too old to be answered are skipped by `question_of`.
-    consumer = AIOKafkaConsumer(
-        EVENTS,
-        bootstrap_servers=bootstrap,
-        group_id=f"{NAME}-agent",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=20,  # the quick-start broker does not wake a waiting fetch; others do
+@agent.on(SessionStarted)
+async def greet(heard: Heard[SessionStarted]) -> None:
+    """The callee has answered."""
+    greeting = "Hello, Doctor Example's practice. Am I speaking to the patient?"
+    await heard.answer(Speak(text=greeting, user_input_timeout_seconds=LISTENS_SECONDS))
+
+
+@agent.on(UserSpoke)
+async def listen(heard: Heard[UserSpoke]) -> None:
+    """The conversation."""
+    text = heard.event.data.text
+    if "cancel" in text:
+        await heard.answer(Speak(text="That is a pity. The appointment is cancelled. Goodbye!"), Hangup())
+    elif "Tuesday" in text:
+        await heard.answer(Speak(text="Thank you, we will see you on Tuesday. Goodbye!"), Hangup())
+    else:
+        await heard.answer(QUESTION)
+
+
+@agent.on(UserDtmf)
+async def count_keys(heard: Heard[UserDtmf]) -> None:
+    """1 confirms."""
+    await confirm_by_key(heard, heard.event.data.digit)
+
+
+@agent.on(VerbFinished)
+async def count_gathered(heard: Heard[VerbFinished]) -> None:
+    """The same where keys come together; else a verb has ended, and what follows is the user's turn."""
+    if heard.event.data.digits is None:
+        await heard.release()
+    else:
+        await confirm_by_key(heard, heard.event.data.digits)
+
+
+async def confirm_by_key(heard: Heard[UserDtmf] | Heard[VerbFinished], digits: str) -> None:
+    """The conversation by keys."""
+    if digits == "1":
+        await heard.answer(Speak(text="Thank you for confirming. Goodbye!"), Hangup())
+    else:
+        await heard.answer(QUESTION)
+
+
+@agent.on(UserSilent)
+async def ask_again(heard: Heard[UserSilent]) -> None:
+    """Perhaps it was not understood."""
+    await heard.answer(QUESTION)
+
+
+# Where the provider's own assistant or application talks, there is less to say and something to be said unasked.
+
+
+@agent.on(CallAnswered)
+async def tell(heard: Heard[CallAnswered]) -> None:
+    """Tell HMS Sovereign's assistant, which nobody asked for, what it is calling about."""
+    if heard.event.provider == "hms_sovereign":
+        await heard.act(InjectContext(text="The appointment is on Tuesday at ten."))
+
+
+@agent.on(ToolRequested)
+async def look_up(heard: Heard[ToolRequested]) -> None:
+    """The provider's assistant wants to know something."""
+    first, *others = [
+        ToolResult(tool_call_id=call.tool_call_id, result={"slot": "Tuesday at ten"}) for call in heard.event.data.calls
+    ]
+    await heard.answer(first, *others)
+
+
+@agent.on(CallAmd)
+async def leave_no_message(heard: Heard[CallAmd]) -> None:
+    """Hang up on answering machines."""
+    if heard.event.data.verdict == "machine":
+        await heard.act(Hangup())
+
+
+@agent.on_other
+async def go_on(heard: Heard[Event]) -> None:
+    """Such as `assistant.finished`: our words were heard, now it is the user's turn."""
+    await heard.release()
+
+
+def settings(bootstrap: str) -> ClientSettings:
+    """Old calls are over: after a pause the agent does not talk to them. Results are not looked at."""
+    return ClientSettings(
+        # The quick-start broker does not wake a waiting fetch; others do.
+        kafka=KafkaSettings(bootstrap_servers=bootstrap.split(","), client_id=NAME, fetch_max_wait_seconds=0.02),
+        hearing=Hearing(stale_after_seconds=60.0),
+        follows=(),
     )
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
-    async with producer, consumer:
-        print(f"listening to {EVENTS}", flush=True)
-        async for record in consumer:
-            event: Message = json.loads(record.value)
-            token = question_of(event)
-            if token is None or not is_ours(event):
-                continue
-            answer = {"in_reply_to": token, "actions": respond(event)}
-            # The event's key again: whoever writes an action for a session must put it where its events are.
-            await producer.send_and_wait(ACTIONS, key=record.key, value=json.dumps(answer).encode())
 
 
-async def main() -> None:
+def main() -> None:
     """Run until a signal comes."""
-    parser = argparse.ArgumentParser(prog="python -m bridge.demo.agent", description="A sample voice agent.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.demo.agent", description="A sample voice agent.", allow_abbrev=False
+    )
     parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
-    agent = asyncio.ensure_future(run(parser.parse_args().bootstrap))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, agent.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await agent
+    mine = settings(parser.parse_args().bootstrap)
+    anyio.run(lambda: serve(agent, mine, on_ready=lambda: print(f"listening to {mine.topics.events}", flush=True)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

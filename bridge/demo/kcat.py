@@ -64,7 +64,9 @@ def _formatted(form: str, record: Record) -> bytes:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kcat", description="A stand-in for kcat with the options the demo prints.")
+    parser = argparse.ArgumentParser(
+        prog="kcat", description="A stand-in for kcat with the options the demo prints.", allow_abbrev=False
+    )
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("-P", action="store_true", help="produce")
     mode.add_argument("-C", action="store_true", help="consume")

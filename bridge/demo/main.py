@@ -21,6 +21,7 @@ from bridge.demo import quickstart, summary
 from bridge.demo.broker import BrokerError, QuickStartBroker
 from bridge.demo.next_steps import next_steps
 from bridge.demo.performance import Performance
+from bridge.demo.plays import PLAYS
 from bridge.demo.processes import END_SECONDS, Cast, DemoError, Stage
 from bridge.demo.timeline import Timeline
 from bridge.model.errors import CallbridgeError
@@ -32,15 +33,18 @@ FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def demo(*, keep: bool, script: Path = SCRIPT) -> int:
-    """Run it; returns the exit code. `keep`: leave everything running until Ctrl-C. `script`: how the provider behaves."""
+def demo(*, keep: bool, provider: str = quickstart.SHIPPED, script: Path = SCRIPT) -> int:
+    """Run it; returns the exit code.
+
+    `keep`: leave everything running until Ctrl-C. `provider`: one of `plays.PLAYS`; `script`: how it behaves.
+    """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it ends the demo with a reason
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell had them ignored, for a job in the background
         signal.signal(number, signal.default_int_handler)
     timeline = Timeline(sys.stdout)
     began = time.monotonic()
     try:
-        with _stage(timeline, script) as stage:
+        with _stage(timeline, provider, script) as stage:
             wrong = _play(stage, timeline, keep=keep)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -56,25 +60,27 @@ def demo(*, keep: bool, script: Path = SCRIPT) -> int:
 
 
 @contextlib.contextmanager
-def _stage(timeline: Timeline, script: Path) -> Iterator[Stage]:
+def _stage(timeline: Timeline, provider: str, script: Path) -> Iterator[Stage]:
     """Everything is up while the block lasts; started in the order of dependence, ended in reverse."""
     with contextlib.ExitStack() as running:
         directory = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="callbridge-demo-")))
         is_ours = running.enter_context(quickstart.claimed())
-        settings = quickstart.write(directory, takes_shipped_ports=is_ours)
+        settings, play = quickstart.write(directory, takes_shipped_ports=is_ours, provider=provider), PLAYS[provider]
         timeline.say("callbridge demo: one call, end to end, on this machine only\n")
         timeline.say(f"  broker     Tansu at {settings.bootstrap}; in memory: what it holds is gone when the demo ends")
         running.enter_context(QuickStartBroker(port=settings.broker_port))
         cast = Cast(settings, directory, running)
         host, port = settings.simulator
         timeline.say(
-            f"  provider   simulated sipgate at {host}:{port}; telephone and callee {SPEED:g} times faster than life"
+            f"  provider   simulated {play.title} at {host}:{port}; "
+            f"telephone and callee {SPEED:g} times faster than life"
         )
-        simulator = cast.start_simulator(script=script, speed=SPEED)
+        simulator = cast.start_simulator(play, script=script, speed=SPEED)
         timeline.say(f"  daemon     callbridge run {settings.file}; webhooks at {settings.webhook_url}")
         daemon = cast.start_daemon()
         timeline.say("  agent      python -m bridge.demo.agent: hears calls.events, acts on calls.actions")
-        yield Stage(settings=settings, simulator=simulator, daemon=daemon, agent=cast.start_agent())
+        agent = cast.start_agent()
+        yield Stage(settings=settings, play=play, simulator=simulator, daemon=daemon, agent=agent)
 
 
 def _play(stage: Stage, timeline: Timeline, *, keep: bool) -> list[str]:
@@ -100,7 +106,7 @@ def _play(stage: Stage, timeline: Timeline, *, keep: bool) -> list[str]:
 def _invitation(stage: Stage) -> str:
     lines = [
         "\n\nEverything goes on until Ctrl-C, and the timeline with it. What to type in another terminal:\n",
-        *map(str, next_steps(stage.settings)),
+        *map(str, next_steps(stage.settings, stage.play)),
         f"  # the configuration; the logs lie beside it: {stage.settings.file}\n",
     ]
     return "\n".join(lines)

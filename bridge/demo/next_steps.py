@@ -14,10 +14,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from bridge.demo.plays import Mine, Play
 from bridge.demo.quickstart import CONNECTION, QuickStart
 
-PRESSES_ONE = "+4915790000688"
-ANYBODY = "+4915790000700"
 MINE = "me"
 ASK_SECONDS = 2
 
@@ -35,7 +34,7 @@ class NextStep(msgspec.Struct, frozen=True):
         return f"  # {self.why}\n  {self.line}\n"
 
 
-def next_steps(settings: QuickStart) -> Iterator[NextStep]:
+def next_steps(settings: QuickStart, play: Play) -> Iterator[NextStep]:
     """The lines, in the order in which they make sense."""
     if not _kcat_works(settings.bootstrap):
         why = "in each terminal first, because kcat is missing here or too old (librdkafka before 2.2): a stand-in"
@@ -43,31 +42,35 @@ def next_steps(settings: QuickStart) -> Iterator[NextStep]:
     topics = settings.topics
     produce = f"kcat -b {settings.bootstrap} -P -X partitioner=murmur2_random"
     consume = f"kcat -b {settings.bootstrap} -C -q -u -f '%k %s\\n'"
-    place = f"echo '{_command('demo-2', PRESSES_ONE)}' | {produce} -t {topics.commands.name} -k demo-2"
-    yield NextStep("one more call: the sample agent answers, the callee presses 1", place)
+    number, story = play.more
+    place = f"echo '{_command('demo-2', number)}' | {produce} -t {topics.commands.name} -k demo-2"
+    yield NextStep(f"one more call: {story}", place)
     yield NextStep("the same command again: no second dial, the same result again", place)
     yield NextStep("all results so far", f"{consume} -t {topics.results.name} -o beginning -e")
     yield NextStep("what happens in calls, until Ctrl-C", f"{consume} -t {topics.events.name} -o end")
-    yield NextStep(
-        "be the agent, until Ctrl-C: take the token of each call that asks for you, and answer with it",
-        f"{consume} -X fetch.wait.max.ms=20 -t {topics.events.name} -o end | {_TOKEN_TO_ANSWER}"
-        f""" | while read -r key answer; do echo "$answer" | {produce} -t {topics.actions.name} -k "$key"; done""",
-    )
-    mine = _command("demo-3", ANYBODY, f'"metadata":{{"agent":"{MINE}"}}')
-    why = "a call that asks for you, from another terminal: the sample agent leaves it alone"
-    yield NextStep(why, f"echo '{mine}' | {produce} -t {topics.commands.name} -k demo-3")
+    if play.mine is not None:
+        listen = f"{consume} -X fetch.wait.max.ms=20 -t {topics.events.name} -o end | {_to_actions(play.mine)}"
+        act = f"""while read -r key actions; do echo "$actions" | {produce} -t {topics.actions.name} -k "$key"; done"""
+        what = "take the token of each call that asks for you, and answer with it"
+        what = what if play.mine.answers else "hang up each call of yours when it is answered, although nobody asks"
+        yield NextStep(f"be the agent, until Ctrl-C: {what}", f"{listen} | {act}")
+        mine = _command("demo-3", play.mine.number, f'"metadata":{{"agent":"{MINE}"}}')
+        why = "a call that asks for you, from another terminal: the sample agent leaves it alone"
+        yield NextStep(why, f"echo '{mine}' | {produce} -t {topics.commands.name} -k demo-3")
     host, port = settings.management
     yield NextStep(
         "is it ready, and what has it counted", f"curl http://{host}:{port}/readyz http://{host}:{port}/metrics"
     )
 
 
-# Of the first event of a call of ours key and token, made into an answer: typing takes longer than the provider waits.
-# A kcat for each answer, because kcat reads a pipe in blocks and would hold a single line back.
-_TOKEN_TO_ANSWER = (
-    rf"""sed -un 's/^\([^ ]*\) .*"session.started".*"agent":"{MINE}".*"token":"\([^"]*\)".*"""
-    r"""/\1 {"in_reply_to":"\2","actions":[{"type":"speak","text":"Hello from a shell."}]}/p'"""
-)
+def _to_actions(mine: Mine) -> str:
+    """Of the event's line key and token, made into an answer: typing takes longer than the provider waits.
+
+    A kcat for each answer, because kcat reads a pipe in blocks and would hold a single line back.
+    """
+    token, reply = (r'"token":"\([^"]*\)".*', r'"in_reply_to":"\2",') if mine.answers else ("", "")
+    found = rf"""^\([^ ]*\) .*"{mine.event}".*"agent":"{MINE}".*{token}"""
+    return rf"""sed -un 's/{found}/\1 {{{reply}"actions":{mine.actions}}}/p'"""
 
 
 def _command(command_id: str, number: str, *more: str) -> str:

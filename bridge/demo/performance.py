@@ -16,32 +16,39 @@ import msgspec
 from bridge.bus.kafka.bus import KafkaBus
 from bridge.bus.kafka.settings import KafkaSettings
 from bridge.demo import summary
+from bridge.demo.plays import Play
 from bridge.demo.processes import DemoError, Stage, get
 from bridge.demo.quickstart import CONNECTION
 from bridge.demo.sources import Sources
 from bridge.demo.story import Story
 from bridge.demo.timeline import HOLD_SECONDS, Timeline
+from bridge.model.commands import PlaceCall
 from bridge.model.errors import CallbridgeError
 from bridge.model.results import CallInitiated
 
-COMMAND_ID, NUMBER = "demo-1", "+4915790000687"
-COMMAND = {
-    "type": "call.place",
-    "command_id": COMMAND_ID,
-    "connection": CONNECTION,
-    "to": NUMBER,
-    "metadata": {"about": "the appointment on Tuesday"},
-}
+COMMAND_ID = "demo-1"
 JOIN_SECONDS = 40.0
 CALL_SECONDS = 45.0
 TICK_SECONDS = 0.03
+
+
+def command(play: Play) -> bytes:
+    """The command of a play: plays differ in `to`, and in `options` where there are some."""
+    place = PlaceCall(
+        command_id=COMMAND_ID,
+        connection=CONNECTION,
+        to=play.number,
+        metadata={"about": "the appointment on Tuesday"},
+        options=play.options,
+    )
+    return msgspec.json.encode({"type": place.type, **msgspec.to_builtins(place)})
 
 
 class Performance:
     """One call on a stage where everything is up."""
 
     def __init__(self, stage: Stage, timeline: Timeline) -> None:
-        self.story = Story(stage.settings.topics)
+        self.story = Story(stage.settings.topics, command_id=COMMAND_ID)
         self.was_interrupted = False
         self._stage = stage
         self._timeline = timeline
@@ -65,8 +72,8 @@ class Performance:
             tasks.start_soon(self._cancel_on_signal, tasks.cancel_scope)
             try:
                 await self._wait_for_members()
-                topic, body = self._stage.settings.topics.commands.name, msgspec.json.encode(COMMAND)
-                await producer.publish(topic, key=COMMAND_ID.encode(), value=body)
+                topic = self._stage.settings.topics.commands.name
+                await producer.publish(topic, key=COMMAND_ID.encode(), value=command(self._stage.play))
                 await self._wait_for_end()
                 then()
                 while keep:
@@ -80,10 +87,10 @@ class Performance:
 
     def rows(self) -> Sequence[summary.Row]:
         """The table for the call."""
-        number = NUMBER.removeprefix("+")
+        number = self._stage.play.number.removeprefix("+")
         page = get(self._stage.settings.simulator, f"/_sim/calls?number={number}")
         seen = summary.Seen() if page is None else msgspec.json.decode(page, type=summary.Seen)
-        return summary.rows(self.story, seen, command_id=COMMAND_ID)
+        return summary.rows(self.story, seen, command_id=COMMAND_ID, play=self._stage.play)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 

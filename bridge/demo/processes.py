@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from bridge.demo.broker import LeashedProcess, tail
+from bridge.demo.plays import Play
 from bridge.demo.quickstart import QuickStart
 
 START_SECONDS = 30.0
@@ -74,6 +75,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """Everybody who is up, beside the broker."""
 
     settings: QuickStart
+    play: Play
     simulator: Child
     daemon: Child
     agent: Child
@@ -89,13 +91,16 @@ class Cast:
         made_up = {name: secrets.token_hex(16) for name in (settings.token_name, settings.webhook_secret_name)}
         self._env = os.environ | made_up
 
-    def start_simulator(self, *, script: Path, speed: float) -> Child:
-        """Sipgate's side: takes orders to dial, plays the callee, sends webhooks."""
+    def start_simulator(self, play: Play, *, script: Path, speed: float) -> Child:
+        """The provider's side: takes orders to dial, plays the callee, sends webhooks."""
         settings = self._settings
         host, port = settings.simulator
-        arguments = ["bridge.demo.simulators.sipgate", "--host", host, "--port", str(port), "--timeline"]
+        arguments = [f"bridge.demo.simulators.{play.simulator}", "--host", host, "--port", str(port), "--timeline"]
         arguments += ["--token-env", settings.token_name, "--webhook-secret-env", settings.webhook_secret_name]
-        arguments += ["--webhook-url", settings.webhook_url, "--flow-id", settings.flow_id]
+        if play.has_webhook_url:
+            arguments += ["--webhook-url", settings.webhook_url]
+        for argument, setting in play.arguments.items():
+            arguments += [argument, str(settings.connection[setting])]
         child = self._start("simulator", [*arguments, "--script", str(script), "--speed", str(speed)])
         child.wait(lambda: child.says("listening on "), "listening")
         return child

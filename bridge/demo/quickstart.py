@@ -1,6 +1,7 @@
 """The configuration the demo runs on: `config/quickstart.toml` as it is shipped, other ports where its own are taken.
 
-It promises that the file written here differs from the shipped one in ports only. In the package the shipped file is
+It promises that the file written here differs from the shipped one in ports only, and where another provider than
+sipgate is played, in the table of the connection, which `connections/` has. In the package the shipped file is
 package data (in the repository a link to `config/`), so there is one source; running what it describes is `processes`'.
 """
 
@@ -10,7 +11,8 @@ import contextlib
 import errno
 import re
 import socket
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,12 +23,15 @@ from bridge.bus.kafka.settings import KafkaSettings
 from bridge.demo.broker import LOOPBACK, free_ports
 from bridge.model.errors import Misconfigured
 from bridge.model.validation import convert_toml
+from bridge.model.words import AnyJson
 from bridge.runtime import config
 from bridge.runtime.secrets import SecretSource
 from bridge.runtime.settings import Topics
 
 FILE = "quickstart.toml"
 CONNECTION = "demo"
+SHIPPED = "sipgate"
+"""The provider of the shipped file."""
 LISTENERS = 4
 """Broker, webhooks, management, simulator."""
 _PORT = re.compile(r"(?<=^port = )\d+|(?<=127\.0\.0\.1:)\d+", re.MULTILINE)
@@ -41,7 +46,8 @@ class QuickStart(msgspec.Struct, frozen=True, kw_only=True):
     webhook_url: str
     management: tuple[str, int]
     simulator: tuple[str, int]
-    flow_id: str
+    connection: Mapping[str, AnyJson]
+    """The connection's own settings, with which its simulator must agree."""
     token_name: str
     """The environment variable that holds the API token."""
     webhook_secret_name: str
@@ -53,7 +59,6 @@ class _Demo(msgspec.Struct, frozen=True):
 
     base_url: str
     token: SecretSource
-    flow_id: str
     webhook_secrets: list[SecretSource]
 
 
@@ -69,30 +74,52 @@ def claimed() -> Iterator[bool]:
         yield is_ours
 
 
-def write(directory: Path, *, takes_shipped_ports: bool = True) -> QuickStart:
+def write(directory: Path, *, takes_shipped_ports: bool = True, provider: str = SHIPPED) -> QuickStart:
     """Write the effective configuration into `directory` and read it.
 
     Raises:
         Misconfigured: the shipped file is not what the demo expects.
     """
     file = directory / FILE
-    shipped = resources.files("bridge.demo").joinpath(FILE)
-    if not shipped.is_file():
-        raise Misconfigured(
-            str(shipped), "(file)", found="nothing", allowed="config/quickstart.toml, built into the package"
-        )
-    text = _with_free_ports(shipped.read_text(encoding="utf-8"), takes_shipped=takes_shipped_ports)
+    text = _with_free_ports(_text_for(provider), takes_shipped=takes_shipped_ports)
     file.write_text(text, encoding="utf-8")
     return _read(file)
 
 
+def connection_of(provider: str) -> Mapping[str, AnyJson]:
+    """The connection's table, as it is shipped."""
+    table: Mapping[str, AnyJson] = tomllib.loads(_text_for(provider))["connections"][CONNECTION]
+    return table
+
+
+def _text_for(provider: str) -> str:
+    text = _shipped(FILE)
+    if provider == SHIPPED:
+        return text
+    rest, table, _ = text.partition(f"[connections.{CONNECTION}]")
+    if not table:
+        raise Misconfigured(FILE, "connections", found="nothing", allowed=f"[connections.{CONNECTION}], at the end")
+    return rest + _shipped(f"connections/{provider}.toml")
+
+
+def _shipped(name: str) -> str:
+    shipped = resources.files("bridge.demo").joinpath(name)
+    if not shipped.is_file():
+        allowed = "what is built into the package (config/quickstart.toml, bridge/demo/connections/)"
+        raise Misconfigured(str(shipped), "(file)", found="nothing", allowed=allowed)
+    return shipped.read_text(encoding="utf-8")
+
+
 def _with_free_ports(text: str, *, takes_shipped: bool) -> str:
-    """The same text with other ports in it. One that occurred twice would be replaced by two different ones."""
-    found = _PORT.findall(text)
-    if not len(found) == len(set(found)) == LISTENERS:
-        raise Misconfigured(FILE, "(ports)", found=", ".join(found), allowed=f"{LISTENERS}, each in one place")
-    others = iter(free_ports(LISTENERS))
-    text = _PORT.sub(lambda port: port[0] if takes_shipped and _is_free(int(port[0])) else str(next(others)), text)
+    """The same text with other ports in it, each replaced by the same one wherever it stands."""
+    found = dict.fromkeys(_PORT.findall(text))
+    if len(found) != LISTENERS:
+        raise Misconfigured(FILE, "(ports)", found=", ".join(found), allowed=f"{LISTENERS} different ones")
+    keeps = {port: takes_shipped and _is_free(int(port)) for port in found}
+    chosen = {
+        port: port if keeps[port] else str(other) for port, other in zip(found, free_ports(LISTENERS), strict=True)
+    }
+    text = _PORT.sub(lambda port: chosen[port[0]], text)
     return f"# Written by `callbridge demo` from the shipped {FILE}; ports that were taken are replaced.\n{text}"
 
 
@@ -120,7 +147,7 @@ def _read(file: Path) -> QuickStart:
         webhook_url=f"http://{ingress.host}:{ingress.port}/webhooks/{CONNECTION}",
         management=(settings.management.host, settings.management.port),
         simulator=(simulator.hostname or LOOPBACK, simulator.port or 0),
-        flow_id=demo.flow_id,
+        connection=settings.connections[CONNECTION],
         token_name=demo.token.env or "",
         webhook_secret_name=demo.webhook_secrets[0].env or "",
         topics=settings.topics,

@@ -15,11 +15,22 @@ from bridge.bus.protocol import Record
 from bridge.demo.simulators.history import Happening
 from bridge.demo.timeline import Line, Step
 from bridge.ledger import records
-from bridge.model.actions import Action, ActionResult, Play, Speak, action_type
+from bridge.model.actions import Action, ActionResult, InjectContext, Play, Speak, action_type
 from bridge.model.codec import decode_actions, decode_command, open_envelope
 from bridge.model.commands import CancelCall, PlaceCall
 from bridge.model.errors import Poison
-from bridge.model.events import Event, Parties, Pressed, Said, event_type
+from bridge.model.events import (
+    Detected,
+    Ended,
+    Event,
+    Parties,
+    Pressed,
+    Progress,
+    Said,
+    ToolCalls,
+    VerbResult,
+    event_type,
+)
 from bridge.model.results import CallInitiated, CallRefused, CallUnknown, Result, result_type
 from bridge.model.scrub import mask_number, scrub
 from bridge.runtime.settings import Topics
@@ -35,18 +46,19 @@ class Story:
     """Everything that happened so far.
 
     Attributes:
-        counts: `dials`, `webhooks`, `answers`, `questions`, `actions`, `verdicts`, `verdicts.delivered`, `calls.over`.
+        counts: `dials`, `webhooks`, `answers`, `events`, `events.ours`, `questions`, `actions`, `actions.unasked`,
+            `verdicts`, `verdicts.delivered`, `delivered.answer`, `delivered.control`, `calls.over`.
         owned: the partitions of the ledger that a lane has fenced.
         results: by command id, the latest.
-        question_types: the provider's names of the events that asked.
         troubles: what should not happen in a demo.
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, *, command_id: str) -> None:
+        """`command_id`: whose events are `events.ours`, if they bring its metadata back."""
+        self._command_id = command_id
         self.counts: Counter[str] = Counter()
         self.owned: set[int] = set()
         self.results: dict[str, Result] = {}
-        self.question_types: set[str] = set()
         self.troubles: list[str] = []
         self._ends: Counter[int] = Counter()
         self._readers: dict[str, Callable[[Record], tuple[Step, str] | None]] = {
@@ -128,31 +140,26 @@ class Story:
 
     def _event(self, record: Record) -> tuple[Step, str]:
         event = _event.decode(record.value or b"")
-        match event.data:
-            case Parties(direction=direction):
-                said = f" ({direction}, command {event.command_id or 'unknown'})"
-            case Said(text=text):
-                said = f" {_words(text)}"
-            case Pressed(digit=digit):
-                said = f" {digit}"
-            case _:
-                said = ""
+        self.counts["events"] += 1
+        self.counts["events.ours"] += event.command_id == self._command_id and bool(event.metadata)
+        said = _said(event)
         if event.reply is None:
             return Step.EVENT, f"{event_type(event)}{said}"
         self.counts["questions"] += 1
-        self.question_types.add(msgspec.json.decode(event.raw)["type"])
         seconds = (event.reply.by - event.received_at).total_seconds()
         return Step.EVENT, f"{event_type(event)}{said}; waits {seconds:g} s for an action"
 
     def _actions(self, record: Record) -> tuple[Step, str]:
         given = decode_actions(open_envelope(record.value, record.headers))
         self.counts["actions"] += 1
+        self.counts["actions.unasked"] += given.in_reply_to is None
         return Step.ACTION, ", ".join(map(_action, given.actions)) or "nothing to do"
 
     def _verdict(self, record: Record) -> tuple[Step, str]:
         verdict = _verdict.decode(record.value or b"")
         self.counts["verdicts"] += 1
         self.counts[f"verdicts.{verdict.status}"] += 1
+        self.counts[f"{verdict.status}.{verdict.delivered_by}"] += 1
         why = (
             f"by {verdict.delivered_by}"
             if verdict.delivered_by
@@ -175,7 +182,7 @@ class Story:
             case "dial received":
                 self.counts["dials"] += 1
                 number = mask_number(f"+{happening.number}")
-                return Step.DIAL, f"provider dials {number}, answers {detail}"
+                return Step.DIAL, f"provider dials {number}, answers {'that it does' if detail == 'placed' else detail}"
             case "answered":
                 return Step.PHONE, "somebody picks up"
             case "agent says" | "callee says" as what:
@@ -199,12 +206,35 @@ class Story:
         return Step.TROUBLE, text
 
 
+def _said(event: Event) -> str:
+    """What is worth reading of an event, behind its type."""
+    match event.data:
+        case Parties(direction=direction) | Progress(direction=direction):
+            return f" ({direction}, command {event.command_id or 'unknown'})"
+        case Said(text=text):
+            return f" {_words(text)}"
+        case Pressed(digit=digit):
+            return f" {digit}"
+        case ToolCalls(calls=calls):
+            return f" {', '.join(call.name for call in calls)}"
+        case VerbResult(digits=str() as digits):
+            return f" {digits}"
+        case Detected(verdict=verdict):
+            return f" {verdict}"
+        case Ended(reason=reason):
+            return f" ({reason})"
+        case _:
+            return ""
+
+
 def _action(action: Action) -> str:
     match action:
         case Speak(text=text, ssml=ssml):
             return f"speak {_words(text or ssml or '')}"
         case Play():
             return "play audio"
+        case InjectContext(text=text):
+            return f"inject_context {_words(text)}"
         case _:
             return action_type(action)
 

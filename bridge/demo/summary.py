@@ -7,10 +7,11 @@ what the timeline happened to show. Printing when, and what follows from a row t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
+from bridge.demo.plays import Play
 from bridge.demo.story import Story
 from bridge.model.results import CallInitiated
 
@@ -35,9 +36,10 @@ class _Counts(msgspec.Struct):
 
 
 class _Webhook(msgspec.Struct):
-    event: str
     latency_seconds: float
     status: int | None = None
+    actions: list[str] = []
+    """What its answer made the provider do."""
 
 
 class Seen(msgspec.Struct):
@@ -47,13 +49,10 @@ class Seen(msgspec.Struct):
     webhooks: list[_Webhook] = []
 
 
-def rows(story: Story, seen: Seen, *, command_id: str) -> Sequence[Row]:
+def rows(story: Story, seen: Seen, *, command_id: str, play: Play) -> Sequence[Row]:
     """The table for one call."""
-    counts = story.counts
     result = story.results.get(command_id)
     taken = sum(webhook.status in {200, 204} for webhook in seen.webhooks)
-    questions, delivered = counts["questions"], counts["verdicts.delivered"]
-    latencies = [webhook.latency_seconds for webhook in seen.webhooks if webhook.event in story.question_types]
     return [
         Row(
             f"dials of {command_id} that the provider saw",
@@ -68,19 +67,30 @@ def rows(story: Story, seen: Seen, *, command_id: str) -> Sequence[Row]:
             isinstance(result, CallInitiated),
         ),
         Row("webhooks acknowledged", f"{taken} of {len(seen.webhooks)}", "all", 0 < taken == len(seen.webhooks)),
-        Row(
-            "questions answered by the agent in time", f"{delivered} of {questions}", "all", 0 < questions == delivered
-        ),
-        Row("  webhook to answer, p50", _milliseconds(latencies, 0.5), "for information"),
-        Row("  webhook to answer, slowest", _milliseconds(latencies, 1.0), "for information"),
-        Row(
-            "actions with the verdict 'delivered'",
-            f"{delivered} of {counts['actions']}",
-            "all",
-            0 < delivered == counts["actions"],
-        ),
+        _all("events with the command's metadata", story.counts["events.ours"], story.counts["events"]),
+        *_acted(story, seen, play),
         Row("troubles", str(len(story.troubles)), "none", not story.troubles),
     ]
+
+
+def _acted(story: Story, seen: Seen, play: Play) -> Iterator[Row]:
+    """What the agent did, as far as it can do something with this provider."""
+    counts = story.counts
+    if play.is_asked:
+        latencies = [webhook.latency_seconds for webhook in seen.webhooks if webhook.actions]
+        yield _all("questions answered by the agent in time", counts["delivered.answer"], counts["questions"])
+        yield Row("  webhook to answer, p50", _milliseconds(latencies, 0.5), "for information")
+        yield Row("  webhook to answer, slowest", _milliseconds(latencies, 1.0), "for information")
+    else:
+        yield Row("questions", f"{counts['questions']}", "none: nothing waits here", counts["questions"] == 0)
+    if play.is_unasked:
+        yield _all("actions that nobody asked for, taken", counts["delivered.control"], counts["actions.unasked"])
+    if play.is_asked or play.is_unasked:
+        yield _all("actions with the verdict 'delivered'", counts["verdicts.delivered"], counts["actions"])
+
+
+def _all(what: str, seen: int, of: int) -> Row:
+    return Row(what, f"{seen} of {of}", "all", 0 < seen == of)
 
 
 def ended(code: int | None) -> Row:

@@ -313,6 +313,27 @@ async def test_answers_that_are_not_understood(answer: object, breach: str) -> N
 # ---- steering
 
 
+async def test_look_up() -> None:
+    """A record shows the last status, without the tag and without times; it outlives the call, and then there is none."""
+    answers: Answers = lambda word, _: {"call": [{"verb": "pause", "length": 3000}]}.get(word)  # noqa: E731
+    async with stage(answers, Callee(rings_seconds=20)) as (simulator, _):
+
+        async def record(sid: str) -> tuple[int, bytes]:
+            path = f"/v1/Accounts/{DEMO_ACCOUNT}/Calls/{sid}"
+            return await request(simulator.base_url, "GET", path, Authorization="Bearer vg-token")
+
+        assert await record("5c1d3ac1-6a4b-4f43-a44b-32b8b9f5a1d2") == (404, b"Not Found")
+        sid = await dial(simulator)
+        rings = json.loads((await record(sid))[1])
+        assert (rings["call_sid"], rings["call_status"]) == (sid, "trying")
+        await simulator.wait_for(lambda history: history.counts["webhooks.event.call_hook"] > 0, 5)
+        assert json.loads((await record(sid))[1])["call_status"] == "in-progress"
+        assert (await put(simulator, sid, {"call_status": "completed"}))[0] == 202
+        ended = json.loads((await record(sid))[1])
+        assert (ended["call_status"], ended["call_termination_by"]) == ("completed", "jambonz")
+        assert "customerData" not in ended
+
+
 async def test_control() -> None:
     """States, one control a request, and a redirect that replaces what is being done."""
     answers: Answers = lambda word, _: {"call": [{"verb": "pause", "length": 3000}], "verb": HANG_UP}.get(word)  # noqa: E731

@@ -1,7 +1,7 @@
-"""A whole call over jambonz, everything real but the provider: command, result, events with metadata, answers, end.
+"""A whole call over jambonz and over Cognigy, all real but the provider: command, result, events with metadata, end.
 
-Kafka is the quick-start broker, the consumer is the test. What only the broker of record can show is tested with sipgate;
-here it is what only jambonz has: a reference of ours in every webhook, verbs, and control of a live call.
+The consumer is the test. Here it is what only these two have: a reference of ours in every webhook, verbs, and control of
+a live call. The whole calls run on Apache Kafka, what goes wrong on the quick-start broker.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from bridge.demo.simulators.faults import Answer, AnswerLate
-from bridge.demo.simulators.jambonz import DEMO_ACCOUNT, JambonzSettings, JambonzSimulator
-from bridge.demo.simulators.script import Callee, DialRule, Say, Script
+from bridge.demo.simulators.faults import Answer, AnswerLate, WrongSecret
+from bridge.demo.simulators.jambonz import DEMO_ACCOUNT, DEMO_APPLICATION, JambonzSettings, JambonzSimulator
+from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script, WebhookRule
 from tests.support.brokers import Broker
 from tests.support.daemon import Daemon, running, write_config
 from tests.support.kafka_tools import Follower, Message, Outgoing, following, produce, producing
@@ -30,6 +30,8 @@ pytestmark = pytest.mark.anyio
 SPEECH = ("synthesis_vendor", "synthesis_voice", "synthesis_language", "recognizer_vendor", "recognizer_language")
 SECRETS = {"VG_TOKEN": "vg-token", "VG_WEBHOOK_SECRET": "wh_secret_demo"}
 NUMBER = "+15083084809"
+
+Flavour: TypeAlias = Literal["cognigy", "jambonz"]
 
 
 @dataclass
@@ -74,14 +76,20 @@ class Here:
 
 
 @contextlib.asynccontextmanager
-async def stage(broker: Broker, folder: Path, script: Script) -> AsyncIterator[Here]:
-    """A stage with a daemon that is ready."""
+async def stage(
+    broker: Broker, folder: Path, script: Script, *, flavour: Flavour = "jambonz", **changes: Any
+) -> AsyncIterator[Here]:
+    """A stage with a daemon that is ready. `changes`: of the configuration."""
     prefix = f"vg-{secrets.token_hex(4)}-"
-    async with JambonzSimulator(JambonzSettings(speed=20, script=script)) as simulator:
+    async with JambonzSimulator(JambonzSettings(speed=20, script=script, flavour=flavour)) as simulator:
         config = write_config(
-            folder / "callbridge.toml", bootstrap=broker.bootstrap, prefix=prefix, simulator_url=simulator.base_url
+            folder / "callbridge.toml",
+            bootstrap=broker.bootstrap,
+            prefix=prefix,
+            simulator_url=simulator.base_url,
+            **changes,
         )
-        _connect(config, simulator.base_url)
+        _connect(config, simulator.base_url, flavour)
         topics = [f"{prefix}{use}" for use in ("results", "events", "action-results", "dead-letters")]
         async with running(config, env=SECRETS) as daemon, producing(broker.bootstrap) as producer:
             async with following(broker.bootstrap, topics) as written:
@@ -92,32 +100,32 @@ async def stage(broker: Broker, folder: Path, script: Script) -> AsyncIterator[H
         assert not written[f"{prefix}dead-letters"]
 
 
-def _connect(config: Path, simulator_url: str) -> None:
-    """Put the connection `vg` in the place of sipgate's."""
+def _connect(config: Path, simulator_url: str, flavour: Flavour) -> None:
+    """Put the connection `vg` in the place of sipgate's. Cognigy's calls have an application that is not ours."""
     port = tomllib.loads(config.read_text())["ingress"]["port"]
     speech = ", ".join(f'{name} = "x"' for name in SPEECH)
     lines = [line for line in config.read_text().splitlines() if not line.startswith('"connections"')]
     lines += [
         "[connections.vg]",
         'provider = "jambonz"',
-        'flavour = "jambonz"',
+        f'flavour = "{flavour}"',
         f'base_url = "{simulator_url}"',
         f'account_sid = "{DEMO_ACCOUNT}"',
         'token = { env = "VG_TOKEN" }',
         'from = "+16173333456"',
         f'public_webhook_url = "http://127.0.0.1:{port}/webhooks/vg"',
         'webhook_secrets = [{ env = "VG_WEBHOOK_SECRET" }]',
-        f"speech = {{ {speech} }}",
+        f"speech = {{ {speech} }}" if flavour == "jambonz" else f'application_sid = "{DEMO_APPLICATION}"',
         "reply = { deadline_seconds = 1.5 }",
     ]
     config.write_text("\n".join(lines) + "\n")
 
 
-async def test_a_whole_call(quick_broker: Broker, tmp_path: Path) -> None:
+async def test_a_whole_call(apache_kafka: Broker, tmp_path: Path) -> None:
     """`trying` overtakes the 201; greeting with a gather, the user's words, a fallback that holds, and a hang-up."""
     overtaken = DialRule(fault=AnswerLate())
     callee = Callee(rings_seconds=2, patience_seconds=1000, turns=(Say(text="yes, Tuesday"),))
-    async with stage(quick_broker, tmp_path, Script(callees=(callee,), dial_faults=(overtaken,))) as here:
+    async with stage(apache_kafka, tmp_path, Script(callees=(callee,), dial_faults=(overtaken,))) as here:
         result = await here.place("whole", options={"tag": {"mine": "x"}})
         started = await here.event("session.started")
         ask = {"type": "speak", "text": "Will you come?", "user_input_timeout_seconds": 5}
@@ -141,6 +149,44 @@ async def test_a_whole_call(quick_broker: Broker, tmp_path: Path) -> None:
             assert (event["call_id"], event["session"]) == (result["call_id"], call.session)
             assert event["raw"]["customerData"]["mine"] == "x"
         assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+
+
+async def test_a_whole_call_over_cognigy(apache_kafka: Broker, tmp_path: Path) -> None:
+    """The application talks, we hear of the call by its own URLs: an answering machine is hung up on, unasked."""
+    callee = Callee(rings_seconds=4, is_machine=True)
+    async with stage(apache_kafka, tmp_path, Script(callees=(callee,)), flavour="cognigy") as here:
+        result = await here.place("whole", options={"amd": {}, "caller_name": "Service Desk"})
+        machine = await here.event("call.amd")
+        verdict = await here.act(machine, {"type": "hangup"})
+        ended = await here.event("call.ended")
+
+        assert (result["type"], result["provider"]) == ("call.initiated", "jambonz")
+        assert machine.json["data"]["verdict"] == "machine"
+        assert (verdict["status"], verdict["delivered_by"]) == ("delivered", "control")
+        assert (ended.json["data"]["reason"], ended.json["data"]["ended_by"]) == ("completed", "provider")
+        events = [message.json for message in here.written[f"{here.prefix}events"]]
+        assert {event["type"] for event in events} >= {"call.trying", "call.ringing", "call.answered"}
+        for event in events:
+            assert (event["command_id"], event["metadata"]) == ("whole", {"order": 7}), event["type"]
+            assert event["call_id"] == result["call_id"]
+            assert "reply" not in event, event["type"]
+        assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+
+
+async def test_an_end_that_was_lost(quick_broker: Broker, tmp_path: Path) -> None:
+    """The final status never arrives: after long silence jambonz is asked, and its record is the end."""
+    lost = WebhookRule(fault=WrongSecret(), on="completed")
+    callee = Callee(rings_seconds=2, turns=(HangUp(),), webhook_faults=(lost,))
+    quick = {"silent_seconds": 1.0, "longest_pause_seconds": 2.0, "tick_seconds": 0.1}
+    async with stage(quick_broker, tmp_path, Script(callees=(callee,)), watchdog=quick) as here:
+        result = await here.place("silent")
+        ask = {"type": "speak", "text": "Will you come?", "user_input_timeout_seconds": 5}
+        await here.act(await here.event("session.started"), ask)
+        ended = await here.event("call.ended")
+        data = ended.json["data"]
+        assert (data["reason"], data["ended_by"], data["sip_status"]) == ("completed", "callee", 200)
+        assert (ended.json["command_id"], ended.json["call_id"]) == ("silent", result["call_id"])
+        assert here.simulator.history.counts["look_ups"] >= 1
 
 
 async def test_an_answer_that_was_lost(quick_broker: Broker, tmp_path: Path) -> None:

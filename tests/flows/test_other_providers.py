@@ -1,7 +1,7 @@
 """A whole call over HMS Sovereign and over TalkifAI, everything real but the provider: command, result, events, end.
 
-Kafka is the quick-start broker, the consumer is the test. What only the broker of record can show is tested with sipgate;
-here it is how each of these two tells whose call an event is about, and what may be done in the call.
+The consumer is the test. Here it is how each of these two tells whose call an event is about, and what may be done in
+the call. The whole calls run on Apache Kafka, what goes wrong on the quick-start broker.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ class Here:
         assert event.json["metadata"] == {"order": 7}, event.json
         return event
 
+    def all_are_of(self, result: Any) -> bool:
+        """Whether every event so far is of this command's call, and says so."""
+        events = [message.json for message in self.written[f"{self.prefix}events"]]
+        whose = {(event["command_id"], event["call_id"], event["metadata"]["order"]) for event in events}
+        return whose == {(result["command_id"], result["call_id"], 7)}
+
     async def act(self, event: Message, *actions: dict[str, object]) -> Any:
         """Answer an event where it waits, act unasked where it does not; the verdict."""
         reply = event.json.get("reply", {}).get("token")
@@ -79,13 +85,20 @@ class Here:
 
 @contextlib.asynccontextmanager
 async def stage(
-    broker: Broker, folder: Path, vendor: Vendor, lines: Callable[[str], Sequence[str]]
+    broker: Broker, folder: Path, vendor: Vendor, lines: Callable[[str], Sequence[str]], **changes: Any
 ) -> AsyncIterator[Here]:
-    """A stage with a daemon that is ready. `lines`: of the connection's table, given our address for webhooks."""
+    """A stage with a daemon that is ready. `lines`: of the connection's table, given our address for webhooks.
+
+    `changes`: of the configuration.
+    """
     prefix = f"other-{secrets.token_hex(4)}-"
     async with vendor:
         config = write_config(
-            folder / "callbridge.toml", bootstrap=broker.bootstrap, prefix=prefix, simulator_url=vendor.base_url
+            folder / "callbridge.toml",
+            bootstrap=broker.bootstrap,
+            prefix=prefix,
+            simulator_url=vendor.base_url,
+            **changes,
         )
         port = tomllib.loads(config.read_text())["ingress"]["port"]
         url = f"http://127.0.0.1:{port}/webhooks/x"
@@ -115,11 +128,11 @@ def hms(script: Script) -> HmsSimulator:
     return HmsSimulator(settings)
 
 
-async def test_hms_sovereign(quick_broker: Broker, tmp_path: Path) -> None:
+async def test_hms_sovereign(apache_kafka: Broker, tmp_path: Path) -> None:
     """A tool of the assistant's is answered, words are spoken unasked, the call is ended; all events are the command's."""
     callee = Callee(rings_seconds=2, patience_seconds=10_000, turns=(Say(text="Is Tuesday possible?"),))
     vendor = hms(Script(callees=(callee,), dial_faults=(DialRule(fault=AnswerLate()),)))
-    async with stage(quick_broker, tmp_path, vendor, lambda url: (*HMS, f'public_webhook_url = "{url}"')) as here:
+    async with stage(apache_kafka, tmp_path, vendor, lambda url: (*HMS, f'public_webhook_url = "{url}"')) as here:
         result = await here.place("c-1")
         assert (result["type"], result["provider"]) == ("call.initiated", "hms_sovereign")
         assert result["provider_call_id"].startswith("call-outbound-")
@@ -141,6 +154,7 @@ async def test_hms_sovereign(quick_broker: Broker, tmp_path: Path) -> None:
         [told] = vendor.history.calls.values()
         assert 'agent: The answer is {"slot":"10:30"}.' in told.said
         assert "agent: A colleague will join." in told.said
+        assert here.all_are_of(result)
         late = await here.act(answered, {"type": "hangup"})
         assert (late["status"], late["reason"]) == ("rejected", "refused_by_provider")
 
@@ -157,7 +171,7 @@ async def test_hms_sovereign_unknown_is_settled_by_a_webhook(quick_broker: Broke
 
 
 @pytest.mark.parametrize("envelope", ["account", "agent"])
-async def test_talkifai(quick_broker: Broker, tmp_path: Path, envelope: str) -> None:
+async def test_talkifai(apache_kafka: Broker, tmp_path: Path, envelope: str) -> None:
     """The dial waits for the callee; its events are matched by the callee, or by the room that the answer named."""
     callee = Callee(rings_seconds=2, turns=(Say(text="Yes."), HangUp(after_seconds=20.0)))
     settings = TalkifaiSettings(
@@ -169,7 +183,7 @@ async def test_talkifai(quick_broker: Broker, tmp_path: Path, envelope: str) -> 
     )
     vendor = TalkifaiSimulator(settings)
     async with stage(
-        quick_broker, tmp_path, vendor, lambda _: (*TALKIFAI, "allow_unsigned_agent_events = true")
+        apache_kafka, tmp_path, vendor, lambda _: (*TALKIFAI, "allow_unsigned_agent_events = true")
     ) as here:
         result = await here.place("c-1")
         assert (result["type"], result["provider"]) == ("call.initiated", "talkifai")
@@ -179,6 +193,7 @@ async def test_talkifai(quick_broker: Broker, tmp_path: Path, envelope: str) -> 
         ended = await here.event("call.ended")
         assert (ended.json["data"]["reason"], ended.json["call_id"]) == ("completed", result["call_id"])
         assert (await here.event("call.report")).json["data"]["transcript_url"]
+        assert here.all_are_of(result)
         refused = await here.act(answered, {"type": "hangup"})
         assert (refused["status"], refused["reason"]) == ("expired", "no_question_was_open")
         assert vendor.history.counts["webhooks.status.200"] == 3

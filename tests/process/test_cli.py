@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bridge import __version__
+from bridge.providers.catalogue import KINDS
 from tests.support.brokers import Broker
 from tests.support.daemon import ROOT, run_cli, write_config
 
@@ -46,6 +47,37 @@ def test_shipped_configurations(config: Path) -> None:
     done = run_cli("check", str(config))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{config}: ok, ")
+
+
+def test_check_warns_of_dials_that_are_cut_off(tmp_path: Path) -> None:
+    """TalkifAI's answer comes when the callee has answered: a drain that does not wait for it is said to be risky."""
+    talkifai = (ROOT / "config" / "talkifai.toml").read_text()
+    hasty = tmp_path / "hasty.toml"
+    hasty.write_text(talkifai.replace("drain_seconds = 80.0", "drain_seconds = 25.0"))
+    done = run_cli("check", str(hasty))
+    assert done.returncode == 0
+    assert done.stderr.startswith("risky: commands.drain_seconds = 25 is less than")
+    assert "connections.reminders.http.total_timeout_seconds = 80" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_providers() -> None:
+    """The matrix has a column for each; one alone has its options; what is no provider is said to be none."""
+    every, one, page, none = (run_cli("providers", *rest) for rest in ((), ("sipgate",), ("--markdown",), ("sip",)))
+    assert every.stdout.split("\n")[0].split() == sorted(KINDS)
+    assert "billing_device: a string matching" in one.stdout
+    assert page.stdout == (ROOT / "docs" / "providers.md").read_text()
+    assert (every.returncode, one.returncode, page.returncode, none.returncode) == (0, 0, 0, 2)
+    assert none.stderr == f"callbridge: no provider 'sip'; there are: {', '.join(sorted(KINDS))}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("check", "--kafk", "x"), ("--vers",), ("demo", "--prov", "x"), ("providers", "--mark")]
+)
+def test_options_are_not_abbreviated(arguments: tuple[str, ...]) -> None:
+    """An option that is cut short is none: what works today must not mean something else tomorrow."""
+    done = run_cli(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_check_shows_what_is_in_force(tmp_path: Path) -> None:

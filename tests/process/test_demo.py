@@ -16,14 +16,16 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from bridge.demo import quickstart
 from bridge.demo.broker import LOOPBACK
+from bridge.demo.plays import PLAYS
 from bridge.demo.timeline import Line, Step, Timeline
+from bridge.providers.catalogue import KINDS
 
 CALL_SECONDS = 90.0
 END_SECONDS = 45.0
@@ -31,7 +33,7 @@ STEP_SECONDS = 20.0
 POLL_SECONDS = 0.1
 KEPT = "Everything goes on until Ctrl-C"
 LINE = re.compile(r"^ {2} *[+-]\d+\.\d{3} s {2}[\w ]{7} {2}\S", re.MULTILINE)
-NUMBERS = ("15790000687", "15790000688", "15790000700")
+NUMBERS = ("15790000687", "15790000688", "15790000691", "15790000700")
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -52,6 +54,11 @@ class Demo:
     def timeline(self) -> str:
         """The lines of its timeline."""
         return "\n".join(line for line in self.text.splitlines() if LINE.match(line))
+
+    @property
+    def by_time(self) -> str:
+        """The same in the order of the times shown: on a busy machine a line may come later than it is waited for."""
+        return "\n".join(sorted(self.timeline.splitlines(), key=lambda line: float(line.split()[0])))
 
     def until(self, holds: Callable[[str], object], *, seconds: float) -> None:
         """Return when its output is as wanted; fail when it ends before, or in time."""
@@ -91,7 +98,7 @@ def test_one_call_end_to_end(tmp_path: Path) -> None:
     assert code == 0, demo.text
     stations = (
         r"command +call\.place demo-1: call \+491\*+87",
-        r"ledger +claim counted: demo-1/sending/1 at offset 1",
+        r"ledger +claim counted: demo-1/sending/1 at offset \d+",
         r"dial +provider dials \+491\*+87, answers 201",
         r"result +call\.initiated demo-1: attempt 1",
         r"webhook +session_start",
@@ -109,6 +116,82 @@ def test_one_call_end_to_end(tmp_path: Path) -> None:
     assert "NOT ok" not in demo.text
     assert "in memory" in demo.text
     assert "\033" not in demo.text
+    assert not any(number in demo.text for number in NUMBERS)
+    assert not demo.directory().exists()
+
+
+STATIONS = {
+    "cognigy": (
+        r"event +call\.answered \(outbound, command demo-1\)",
+        r"event +call\.amd machine",
+        r"action +hangup",
+        r"phone +call over: ended by agent",
+        r"event +call\.ended \(completed\)",
+    ),
+    "jambonz": (
+        r"webhook +call_hook",
+        r"event +session\.started .*command demo-1.*waits",
+        r"answer +call_hook: 200 in \d+ ms; gather, redirect",
+        r'event +user\.spoke "Yes, Tuesday at ten',
+        r"action +speak .*, hangup",
+        r"phone +call over: ended by agent",
+        r"event +call\.ended \(completed\)",
+    ),
+    "hms_sovereign": (
+        r"event +call\.answered \(outbound, command demo-1\)",
+        r'action +inject_context "The appointment',
+        r"event +tool\.requested find_slot; waits",
+        r"answer +tool-calls: 200 in \d+ ms; tool_result",
+        r"event +call\.report",
+    ),
+    "twilio": (
+        r"event +session\.started .*command demo-1.*waits",
+        r"answer +call: 200 in \d+ ms; Gather, Redirect",
+        r'event +user\.spoke "Yes, Tuesday at ten',
+        r"action +speak .*, hangup",
+        r"phone +call over: ended by agent",
+        r"event +call\.ended \(completed\)",
+    ),
+    "talkifai": (
+        r"phone +somebody picks up",
+        r"event +call\.answered \(outbound, command demo-1\)",
+        r"event +call\.ended \(completed\)",
+        r"event +call\.report",
+    ),
+}
+"""By provider: what its demo has to show, in order, behind the dial."""
+
+
+def test_every_provider_has_a_demo() -> None:
+    """Each kind of the catalogue is played, and each play is tried here."""
+    shown = {quickstart.connection_of(name)["provider"] for name in PLAYS}
+    assert shown == set(KINDS)
+    assert set(PLAYS) == {quickstart.SHIPPED, *STATIONS}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Demo]]:
+    """A demo of each provider, side by side: they mostly wait."""
+    folder = tmp_path_factory.mktemp("played")
+    with ExitStack() as demos:
+        yield {
+            name: demos.enter_context(running(folder / name, "-m", "bridge", "demo", "--provider", name))
+            for name in STATIONS
+        }
+
+
+@pytest.mark.parametrize("provider", STATIONS)
+def test_each_provider(played: dict[str, Demo], provider: str) -> None:
+    """What is special about it is shown, all of it happened, and every event carried the command's metadata."""
+    demo = played[provider]
+    code = demo.process.wait(CALL_SECONDS)
+
+    assert code == 0, demo.text
+    before = (r"ledger +claim counted: demo-1", r"dial +provider dials \+491\*+\d\d, answers")
+    assert re.search("(?s)" + ".*".join((*before, *STATIONS[provider])), demo.by_time), demo.text
+    assert re.search(r"dials of demo-1 .* 1   ok, exactly 1", demo.text)
+    assert re.search(r"events with the command's metadata +(\d+) of \1   ok", demo.text)
+    assert "NOT ok" not in demo.text
     assert not any(number in demo.text for number in NUMBERS)
     assert not demo.directory().exists()
 
@@ -165,6 +248,33 @@ def test_refused_call_fails_with_the_reason(tmp_path: Path) -> None:
     assert re.search(r"dial +provider dials .*, answers 403", demo.timeline)
     assert "demo failed: demo-1 ended as call.refused: unauthorized (no such luck)" in demo.text
     assert not demo.directory().exists()
+
+
+def test_nobody_answers_fails_with_the_reason(tmp_path: Path) -> None:
+    """A dial that ends with the provider's own "nobody was there" is shown as what it is, with exit code 1."""
+    script = tmp_path / "nobody.toml"
+    script.write_text('[[callees]]\nnumber = "*"\nanswers = false\n')
+    call = f"m.demo(keep=False, provider='talkifai', script=pathlib.Path({str(script)!r}))"
+    run = f"import pathlib, sys, bridge.demo.main as m; sys.exit({call})"
+    with running(tmp_path / "output", "-c", run) as demo:
+        code = demo.process.wait(CALL_SECONDS)
+
+    assert code == 1, demo.text
+    assert "demo failed: demo-1 ended as call.refused: no_answer" in demo.text
+
+
+@pytest.mark.parametrize("provider", ["jambonz", "cognigy"])
+def test_kept_demo_is_steered_by_hand(tmp_path: Path, provider: str) -> None:
+    """The printed line answers the call that asks, or hangs it up unasked where nothing waits."""
+    with running(tmp_path / "output", "-m", "bridge", "demo", "--keep", "--provider", provider) as demo:
+        demo.until(lambda text: "logs lie beside it" in text, seconds=CALL_SECONDS)
+        steps = _printed_steps(demo.text)
+        with _in_background(steps, "be the agent", tmp_path / "mine"):
+            time.sleep(3)  # nothing tells when a consumer has found its place
+            _shell(steps, "a call that asks for you")
+            demo.until(lambda text: re.search(r"(?s)demo-3.*call over: ended by agent", text), seconds=STEP_SECONDS)
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.ends() == 0, demo.text
 
 
 def test_killed_demo_leaves_nobody_behind(tmp_path: Path) -> None:

@@ -76,6 +76,19 @@ class Wire:
         del self._read[:length]
         return Answer(status, headers, body)
 
+    async def some(self) -> bytes:
+        """What has come, at least one byte.
+
+        Raises:
+            EOFError: the peer has closed.
+            ConnectionError: it has reset.
+        """
+        if not self._read:
+            await self._more()
+        some = bytes(self._read)
+        self._read.clear()
+        return some
+
     async def rest(self) -> bytes:
         """Everything until the peer closes; a reset ends it too."""
         with contextlib.suppress(ConnectionError, EOFError):

@@ -25,7 +25,9 @@ DEFAULT_SCRIPT = Path(__file__).parents[1] / "scripts" / "appointment_reminder.t
 
 def parser(vendor: str, description: str | None) -> argparse.ArgumentParser:
     """A parser with the arguments that every vendor has."""
-    found = argparse.ArgumentParser(prog=f"python -m bridge.demo.simulators.{vendor}", description=description)
+    found = argparse.ArgumentParser(
+        prog=f"python -m bridge.demo.simulators.{vendor}", description=description, allow_abbrev=False
+    )
     found.add_argument("--host", default=LOOPBACK)
     found.add_argument("--port", type=int, default=0, help="0: a free one")
     found.add_argument("--control-port", type=int, help="serve /_sim on a port of its own too; 0: a free one")

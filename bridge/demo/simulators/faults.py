@@ -154,4 +154,19 @@ class Delay(_Fault, frozen=True, kw_only=True, tag="delay"):
     seconds: float = 0.2
 
 
-WebhookFault: TypeAlias = Duplicate | Drop | LeaveUnread | Cut | WrongSecret | Delay
+# ---- only when a webhook is a frame of a WebSocket; over HTTP they do nothing
+
+
+class Garbage(_Fault, frozen=True, kw_only=True, tag="garbage"):
+    """A frame that nobody can read goes before it."""
+
+    text: str = "{no JSON"
+
+
+class Oversize(_Fault, frozen=True, kw_only=True, tag="oversize"):
+    """A frame of so many bytes goes before it."""
+
+    bytes: int = 1_048_576
+
+
+WebhookFault: TypeAlias = Duplicate | Drop | LeaveUnread | Cut | WrongSecret | Delay | Garbage | Oversize

@@ -82,6 +82,8 @@ class Callee(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Take no turn while a webhook of the call is unanswered: deterministic. False: real life, events overlap."""
     transfer_succeeds: bool = True
     sms_arrives: bool = True
+    is_machine: bool = False
+    """An answering machine, as far as answering machine detection is asked for."""
     webhook_faults: tuple[WebhookRule, ...] = ()
 
 

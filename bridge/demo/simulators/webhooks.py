@@ -50,8 +50,8 @@ class Endpoint:
         self.url = url
         self.address = (parts.hostname, parts.port or 80)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        fields = {"Host": parts.netloc, "Content-Type": "application/json", **headers}
+        lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         self._head = "\r\n".join(lines).encode() + b"\r\nContent-Length: "
 
     def request(self, body: bytes) -> bytes:

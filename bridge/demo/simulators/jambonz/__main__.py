@@ -30,7 +30,9 @@ _DEFAULT_SCRIPT = Path(__file__).parents[2] / "scripts" / "appointment_reminder.
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bridge.demo.simulators.jambonz", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.demo.simulators.jambonz", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--control-port", type=int, help="serve /_sim on a port of its own too; 0: a free one")
@@ -41,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--account-sid", default=DEMO_ACCOUNT)
     parser.add_argument("--application-sid", default=DEMO_APPLICATION)
     parser.add_argument("--script", type=Path, default=_DEFAULT_SCRIPT, help="a .toml or .json file")
+    parser.add_argument("--websocket-login-env", metavar="NAME", help="environment variable with USER:PASSWORD")
     parser.add_argument("--speed", type=float, default=1.0, help="how many times faster than life calls are")
     parser.add_argument("--answer-cap-seconds", type=float, default=10.0, help="later answers to hooks don't count")
     parser.add_argument("--history-limit", type=int, default=20_000, help="how much detail is kept; counts are exact")
@@ -48,9 +51,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _application(arguments: argparse.Namespace) -> Application:
+    url, login = arguments.webhook_url, os.environ.get(arguments.websocket_login_env or "")
+    call, status = (f"{url}/call", f"{url}/status") if url else (None, None)
+    user, _, password = (login or "").partition(":")
+    return Application(
+        sid=arguments.application_sid,
+        call_hook=call,
+        call_status_hook=status,
+        login=(user, password) if login else None,
+    )
+
+
 def _settings(arguments: argparse.Namespace) -> JambonzSettings:
-    usual, url = JambonzSettings(), arguments.webhook_url
-    hooks = {"call_hook": f"{url}/call", "call_status_hook": f"{url}/status"} if url else {}
+    usual = JambonzSettings()
     return JambonzSettings(
         host=arguments.host,
         port=arguments.port,
@@ -61,7 +75,7 @@ def _settings(arguments: argparse.Namespace) -> JambonzSettings:
         webhook_secret=os.environ[arguments.webhook_secret_env]
         if arguments.webhook_secret_env
         else usual.webhook_secret,
-        applications=(Application(sid=arguments.application_sid, **hooks),),
+        applications=(_application(arguments),),
         script=script.load(arguments.script),
         speed=arguments.speed,
         answer_cap_seconds=arguments.answer_cap_seconds,

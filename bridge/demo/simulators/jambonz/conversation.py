@@ -80,6 +80,8 @@ class Conversation:
         self.is_over = False
         self.is_answered = False
         self.tag = order.tag
+        self.record: Mapping[str, object] = {}
+        """What a look-up shows: the last status, without nested values (the tag is one) and without times (contract 4)."""
         self._stage = stage
         self._order = order
         self._sip_call_id = str(uuid.uuid4())
@@ -93,6 +95,33 @@ class Conversation:
     def sip_call_id(self) -> str:
         """The `callId` of the 201."""
         return self._sip_call_id
+
+    @property
+    def socket_url(self) -> str | None:
+        """Where the application is reached by WebSocket; None: by webhooks."""
+        hook = self._order.call_hook or ""
+        return hook if hook.startswith("ws") else None
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User and password of the application's hook."""
+        return self._order.login
+
+    def command(self, name: str, reading: verbs.Reading, *, queued: bool) -> None:
+        """Something that the application says over its WebSocket without being asked."""
+        if self.is_over or name != "redirect" or not reading.verbs:
+            return
+        self.call.actions += len(reading.verbs)
+        if queued:
+            self._verbs.extend(reading.verbs)
+        else:
+            self._cancel("verb")
+            self._verbs = deque(reading.verbs)
+        self._step()
+
+    def cut_off(self) -> None:
+        """The application's WebSocket is gone for good."""
+        self.end("platform")
 
     # ---- the call
 
@@ -179,8 +208,11 @@ class Conversation:
         self._step()
 
     def _status(self, status: str, sip_status: int, **fields: object) -> None:
+        facts = {"call_status": status, "sip_status": sip_status, "sip_reason": _REASONS.get(sip_status, "Failed")}
+        if "call_sid" not in fields and "error" not in fields:
+            told = {**self._base(), **facts, **fields}
+            self.record = {name: value for name, value in told.items() if isinstance(value, str | int)}
         for hook in self._order.status_hooks:
-            facts = {"call_status": status, "sip_status": sip_status, "sip_reason": _REASONS.get(sip_status, "Failed")}
             self._post(hook, status, self._told, **(facts | fields))
 
     def _told(self, delivery: Delivery) -> verbs.Reading:
@@ -196,16 +228,16 @@ class Conversation:
             )
 
     def _detect(self, hook: str) -> None:
-        self._post(
-            hook, "amd_human_detected", self._told, type="amd_human_detected", reason="short greeting", greeting="hello"
-        )
+        found, reason = ("human", "short greeting") if not self.callee.is_machine else ("machine", "long greeting")
+        kind = f"amd_{found}_detected"
+        self._post(hook, kind, self._told, type=kind, reason=reason, greeting="hello")
         self._post(hook, "amd_stopped", self._told, type="amd_stopped")
 
     def _post(self, hook: str, name: str, answered: Answered, **fields: object) -> None:
         body = self._base() | fields
         self._sent[name] += 1
         self.call.webhooks += 1
-        url = urljoin(self._order.call_hook or "", hook)
+        url = hook if self.socket_url else urljoin(self._order.call_hook or "", hook)
         nth, nth_of_all = self._sent[name], self._sent.total()
         self._stage.send(self, Posted(url, name, msgspec.json.encode(body), nth, nth_of_all), answered)
 
@@ -235,6 +267,8 @@ class Conversation:
             return
         self._live()
         if not self._verbs:
+            if self.socket_url:
+                return  # it waits for commands
             self._stage.history.count("calls.ran_out_of_verbs")
             self.end("platform")
             return

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -28,11 +28,14 @@ from bridge.demo.simulators.history import Call, Dial, History, Moment, Webhook
 from bridge.demo.simulators.jambonz import rest, verbs
 from bridge.demo.simulators.jambonz.conversation import Answered, Conversation, Posted
 from bridge.demo.simulators.jambonz.settings import Application, JambonzSettings
+from bridge.demo.simulators.jambonz.socket import AppSockets
 from bridge.demo.simulators.script import Director, Script, matches
 from bridge.demo.simulators.webhooks import Delivery, Endpoint, WebhookClient
 
 _LONGEST_OVERTAKING_SECONDS = 10.0
 _TEXT = {"Content-Type": "text/plain"}
+_ENDPOINTS = {("POST", True), ("PUT", False), ("GET", False)}
+"""Method, and whether it is for all calls."""
 _HTML = {"Content-Type": "text/html"}
 
 
@@ -66,7 +69,8 @@ class JambonzSimulator:
         self._apps: dict[str, Application] = {app.sid: app for app in settings.applications}
         self._dials: dict[Exchange, Dial] = {}
         self._calls: dict[str, Conversation] = {}
-        self._ended: dict[str, float] = {}
+        self._ended: dict[str, tuple[float, Mapping[str, object]]] = {}
+        self._sockets = AppSockets(self.history)
         self._courier: Courier
         self._group: anyio.abc.TaskGroup
         self._stack = contextlib.AsyncExitStack()
@@ -107,6 +111,7 @@ class JambonzSimulator:
             tag=None,
             amd_hook=None,
             timeout_seconds=60,
+            login=app.login,
         )
         conversation = self._begin(order, direction="inbound")
         conversation.pick_up()
@@ -117,13 +122,16 @@ class JambonzSimulator:
         self._director = Director(new)
 
     def point_webhooks_at(self, url: str, *, flow_id: str | None = None) -> None:
-        """Set the hooks of this application (of all without a sid) to `url/call` and `url/status`."""
+        """Set the hooks of this application (of all without a sid) to `url/call` and `url/status`, or to one `ws://`."""
         if flow_id is not None and flow_id not in self._apps:
             raise ValueError("no such application")
-        Endpoint(url, {})  # says what is wrong with it
+        by_socket = url.startswith("ws://")
+        if not by_socket:
+            Endpoint(url, {})  # says what is wrong with it
+        call, status = (url, url) if by_socket else (f"{url}/call", f"{url}/status")
         for app in list(self._apps.values()):
             if flow_id in {None, app.sid}:
-                hooks = Application(sid=app.sid, call_hook=f"{url}/call", call_status_hook=f"{url}/status")
+                hooks = msgspec.structs.replace(app, call_hook=call, call_status_hook=status)
                 self._apps[app.sid] = hooks
 
     def release(self) -> None:
@@ -147,11 +155,13 @@ class JambonzSimulator:
             return control.handle(self, exchange)
         dial = self._dials.get(exchange)
         place = rest.path_of(exchange.path)
-        if place is None or (exchange.method, place[1] is None) not in {("POST", True), ("PUT", False)}:
+        if place is None or (exchange.method, place[1] is None) not in _ENDPOINTS:
             return Answer(status=404, headers=_HTML, body=f"<pre>Cannot {exchange.method} {exchange.path}</pre>")
         refusal = rest.refuse_access(exchange, self.settings)
         if refusal is not None:
             return self._refuse(refusal, dial)
+        if exchange.method == "GET":
+            return self._shown(str(place[1]))
         return self._update(exchange, str(place[1])) if dial is None else await self._create(exchange, dial)
 
     async def _create(self, exchange: Exchange, dial: Dial) -> Reply:
@@ -196,8 +206,7 @@ class JambonzSimulator:
             return self._refuse(body, None)
         conversation = self._calls.get(sid)
         if conversation is None:
-            ended = self._ended.get(sid)
-            if ended is None or time.monotonic() - ended > self.settings.record_seconds:
+            if self._record_of(sid) is None:
                 return Answer(status=404, headers=_TEXT, body="Not Found")
             return Answer(status=422, headers=_HTML, body=f"call session is gone for call_sid {sid}")
         if not self._do(conversation, body):
@@ -208,6 +217,20 @@ class JambonzSimulator:
         if "sip_request" in body:
             return Answer(status=200, body='{"status":200,"reason":"OK"}')
         return Answer(status=202, headers=_TEXT, body="Accepted")
+
+    def _shown(self, sid: str) -> Answer:
+        record = self._record_of(sid)
+        if record is None:
+            return Answer(status=404, headers=_TEXT, body="Not Found")
+        self.history.count("look_ups")
+        return Answer(status=200, body=msgspec.json.encode(record).decode())
+
+    def _record_of(self, sid: str) -> Mapping[str, object] | None:
+        """Of a call that goes on, or ended not too long ago."""
+        if sid in self._calls:
+            return self._calls[sid].record
+        ended, record = self._ended.get(sid, (0.0, None))
+        return record if time.monotonic() - ended <= self.settings.record_seconds else None
 
     def _do(self, conversation: Conversation, body: verbs.Object) -> bool:
         """Whether the call's state allows it; what is impossible otherwise is taken and ignored (contract 5)."""
@@ -247,7 +270,8 @@ class JambonzSimulator:
         """Part of `Stage`."""
         session = conversation.call.session
         self._calls.pop(session, None)
-        self._ended[session] = time.monotonic()
+        self._ended[session] = time.monotonic(), conversation.record
+        self._sockets.close(session)
 
     def send(self, conversation: Conversation, posted: Posted, answered: Answered) -> None:
         """Part of `Stage`."""
@@ -258,6 +282,15 @@ class JambonzSimulator:
         self.history.tell("webhook", number=call.number, session=call.session, detail=posted.name)
         fault_name = None if fault is None else str(fault.__struct_config__.tag)
         parcel = _Parcel(call, posted, answered, fault_name)
+        if conversation.socket_url and not posted.hook.startswith("http"):
+            sent = Moment.now()
+
+            def arrived(delivery: Delivery) -> None:
+                self._arrived(parcel, Report(delivery, sent, is_first=True))
+
+            socket = self._sockets.of(call.session, conversation)
+            socket.post(posted.name, posted.hook, msgspec.Raw(posted.body), fault=fault, answered=arrived)
+            return
         try:
             address = self._address(posted)
         except ValueError:  # a WebSocket, or nothing that can be reached
@@ -321,7 +354,7 @@ class JambonzSimulator:
     async def _running(self) -> AsyncIterator[None]:
         settings = self.settings
         async with contextlib.AsyncExitStack() as stack:
-            self._group = await stack.enter_async_context(background_tasks())
+            self._group = self._sockets.group = await stack.enter_async_context(background_tasks())
             self.client = WebhookClient()
             stack.callback(self.client.close)
             self._courier = Courier(self._group, self.client, cap_seconds=settings.answer_cap_seconds)

@@ -40,6 +40,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     tag: Object | None
     amd_hook: str | None
     timeout_seconds: int
+    login: tuple[str, str] | None = None
+    """User and password of `call_hook`."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -195,7 +197,12 @@ def _layer_b(raw: Object, settings: JambonzSettings, apps: Mapping[str, Applicat
         tag=body.tag,
         amd_hook=None if body.amd is None else _url(body.amd.action_hook),
         timeout_seconds=body.timeout,
+        login=app.login if app else _login(body.call_hook),
     )
+
+
+def _login(hook: str | _Hook | None) -> tuple[str, str] | None:
+    return (hook.username, hook.password) if isinstance(hook, _Hook) and hook.username and hook.password else None
 
 
 def _url(hook: object) -> str | None:

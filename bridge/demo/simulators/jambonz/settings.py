@@ -24,6 +24,8 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     sid: str = DEMO_APPLICATION
     call_hook: str | None = None
     call_status_hook: str | None = None
+    login: tuple[str, str] | None = None
+    """User and password of the hooks, for Basic auth; sent with WebSockets only."""
 
 
 class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,9 @@ _DEFAULT_SCRIPT = Path(__file__).parents[2] / "scripts" / "appointment_reminder.
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bridge.demo.simulators.sipgate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.demo.simulators.sipgate", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--control-port", type=int, help="serve /_sim on a port of its own too; 0: a free one")

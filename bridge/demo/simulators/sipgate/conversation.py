@@ -4,7 +4,8 @@ It promises the vendor's order of events, and that timers of a call that is over
 callbacks of the loop, with no task of its own; sending is left to the stage.
 
 Where the vendor is silent this is assumed: an interrupted speech ends without `assistant_speech_ended` and drops what
-was queued behind it; speeches queue up; `barge_in` drops what was queued before it; audio announces its end only.
+was queued behind it; speeches queue up; `barge_in` drops what was queued before it; audio announces its end only. Over
+a WebSocket nobody waits for answers.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Stage(Protocol):
 
     def over(self, conversation: Conversation) -> None:
         """Nothing more will happen in this call, but answers to what was sent may come."""
+        ...
+
+    def by_socket(self, conversation: Conversation) -> bool:
+        """Whether its events go over a WebSocket."""
         ...
 
 
@@ -130,6 +135,16 @@ class Conversation:
             return reading
         self._take(reading.actions)
         self._maybe_turn()
+        return reading
+
+    def told(self, frame: bytes) -> wire.Reading:
+        """Something came over the WebSocket, asked for or not."""
+        reading = wire.read_frame(frame, session=self.call.session)
+        for breach in reading.breaches:
+            self._stage.history.breach(breach.kind, breach.detail, number=self.call.number, session=self.call.session)
+        if not self.is_over:
+            self._take(reading.actions)
+            self._maybe_turn()
         return reading
 
     # ---- actions
@@ -262,6 +277,8 @@ class Conversation:
 
     def _speak_up(self, text: str, **fields: bool) -> None:
         self._stage.history.said(self.call, "callee", text)
+        if self._stage.by_socket(self):
+            self._tell_webhook("user_speech_started")
         self._tell_webhook("user_speak", text=text, **fields)
 
     def _prepare_interruption(self, action: wire.Speak | wire.Audio, seconds: float) -> None:

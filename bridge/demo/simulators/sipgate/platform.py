@@ -12,16 +12,19 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
+import anyio.abc
+
 from bridge.demo.simulators import control, http1
 from bridge.demo.simulators.background import background_tasks
 from bridge.demo.simulators.connection import Exchange
 from bridge.demo.simulators.courier import Address, Courier, Report
-from bridge.demo.simulators.faults import Answer, AnswerLate, Reply, ReplyFault, acts
+from bridge.demo.simulators.faults import Answer, AnswerLate, Reply, ReplyFault, WebhookFault, acts
 from bridge.demo.simulators.history import Call, Dial, History, Moment, Webhook
 from bridge.demo.simulators.script import Director, Script
 from bridge.demo.simulators.sipgate import rest, wire
 from bridge.demo.simulators.sipgate.conversation import Conversation
 from bridge.demo.simulators.sipgate.settings import Flow, SipgateSettings
+from bridge.demo.simulators.sockets import Ended, Link, Where
 from bridge.demo.simulators.webhooks import Delivery, Endpoint, WebhookClient
 
 _USER_AGENT = "sipgate-ai-flow-simulator/1"
@@ -49,12 +52,15 @@ class SipgateSimulator:
         self._director = Director(settings.script)
         self._flows: dict[str, Flow] = {flow.id: flow for flow in settings.flows}
         self._addresses: dict[str, Address] = {}
+        self._sockets: dict[str, Where] = {}
+        self._links: dict[str, Link] = {}
         for flow in settings.flows:
             if flow.webhook_url is not None:
                 self.point_webhooks_at(flow.webhook_url, flow_id=flow.id)
         self._dials: dict[Exchange, Dial] = {}
         self._calls: dict[str, Conversation] = {}
         self._courier: Courier
+        self._group: anyio.abc.TaskGroup
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -91,7 +97,7 @@ class SipgateSimulator:
         self._director = Director(new)
 
     def point_webhooks_at(self, url: str, *, flow_id: str | None = None) -> None:
-        """Send this flow's webhooks (every flow's without an id) there from now on."""
+        """Send this flow's events (every flow's without an id) there from now on; `ws://` for a WebSocket a call."""
         if flow_id is not None and flow_id not in self._flows:
             raise ValueError("no such flow")
         for flow in self._flows.values():
@@ -99,6 +105,10 @@ class SipgateSimulator:
                 proof = {} if flow.webhook_secret is None else {"X-API-TOKEN": flow.webhook_secret}
                 common = {"User-Agent": _USER_AGENT}
                 forged = {"X-API-TOKEN": "not-the-secret"}
+                self._sockets.pop(flow.id, None)
+                if url.startswith("ws://"):
+                    self._sockets[flow.id] = Where(url, common | proof)
+                    continue
                 self._addresses[flow.id] = Address(Endpoint(url, common | proof), Endpoint(url, common | forged))
 
     def release(self) -> None:
@@ -165,9 +175,56 @@ class SipgateSimulator:
     def over(self, conversation: Conversation) -> None:
         """Part of `Stage`."""
         self._calls.pop(conversation.call.session, None)
+        self._links.pop(conversation.call.session, None)
+
+    def by_socket(self, conversation: Conversation) -> bool:
+        """Part of `Stage`."""
+        return conversation.call.session in self._links or conversation.flow.id in self._sockets
+
+    def _send_frame(self, conversation: Conversation, event: str, body: bytes, fault: WebhookFault | None) -> None:
+        """An event as a frame: it is over when it has left, because nobody waits for an answer."""
+        call, sent = conversation.call, Moment.now()
+
+        def done(failure: str | None = None) -> None:
+            conversation.answered(event, Delivery(None, b"", "", 0.0, failure))
+            call.answers += 1
+            tag = None if fault is None else str(fault.__struct_config__.tag)
+            self.history.webhook_done(
+                Webhook(call.session, call.number, event, sent, 0.0, status=None, failure=failure, fault=tag)
+            )
+
+        self.history.tell("frame", number=call.number, session=call.session, detail=event)
+        link = self._link(conversation)
+        if link.is_over:
+            done("lost")
+            return
+        link.send(body.decode(), fault=fault, sent=done)
+        if event == "session_end":
+            link.close()
+
+    def _link(self, conversation: Conversation) -> Link:
+        session = conversation.call.session
+        if session not in self._links:
+
+            def told(frame: str) -> None:
+                for action in conversation.told(frame.encode()).actions:
+                    self.history.count(f"actions.{wire.name(action)}")
+
+            def ended(how: Ended) -> None:
+                self.history.count(f"sockets.{'refused' if how.code is None else 'closed'}.{how.code or how.status}")
+                conversation.end("platform")  # assumed: a call whose socket is gone cannot go on
+
+            self.history.count("sockets.opened")
+            where = self._sockets[conversation.flow.id]
+            self._links[session] = Link(self._group, where, on_frame=told, on_end=ended)
+        return self._links[session]
 
     def send(self, conversation: Conversation, event: str, body: bytes, *, nth: int, nth_of_all: int) -> None:
         """Part of `Stage`."""
+        if self.by_socket(conversation):
+            fault = self._director.for_webhook(conversation.callee, event=event, nth=nth, nth_of_all=nth_of_all)
+            self._send_frame(conversation, event, body, fault)
+            return
         fault = self._director.for_webhook(conversation.callee, event=event, nth=nth, nth_of_all=nth_of_all)
         fault_name = None if fault is None else str(fault.__struct_config__.tag)
         call = conversation.call
@@ -208,6 +265,7 @@ class SipgateSimulator:
         settings = self.settings
         async with contextlib.AsyncExitStack() as stack:
             group = await stack.enter_async_context(background_tasks())
+            self._group = group
             self.client = WebhookClient()
             stack.callback(self.client.close)
             self._courier = Courier(group, self.client, cap_seconds=settings.answer_cap_seconds)

@@ -183,6 +183,11 @@ def read_answer(delivery: Delivery, *, event: str, session: str) -> Reading:
     return _read_actions(items, session=session, content_type=delivery.content_type)
 
 
+def read_frame(frame: bytes, *, session: str) -> Reading:
+    """What the platform makes of a frame from the other side: an action, asked for or not (contract 1.2, 1.6)."""
+    return read_answer(Delivery(200, frame, "application/json", 0.0), event="", session=session)
+
+
 def _read_actions(items: list[Any], *, session: str, content_type: str) -> Reading:
     actions: list[Action] = []
     breaches: list[Breach] = []
