@@ -8,6 +8,7 @@ Folders are journeys, files are steps::
     ingress/    HTTP in          providers/  one folder a voice provider
     ledger/     what was dialled bus/        Kafka, the only home of aiokafka
     runtime/    the process      model/      the words
+    client/     the consumers' library, which knows bus and model only
     demo/       the quick-start broker, simulated providers, a sample voice agent
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import string
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import assume, given
@@ -103,3 +104,115 @@ def test_no_two_tokens_are_alike() -> None:
     assert len(tokens) == 2000
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{38}", token) for token in tokens)
     assert len({base64.urlsafe_b64decode(token + "==")[:12] for token in tokens}) == 2000
+
+
+# -- whatever one does to a token ---------------------------------------------------------------------------------------
+
+sessions = st.builds(lambda connection, session: f"{connection}/{session}", st.sampled_from("ab"), st.text(min_size=1))
+edits = st.lists(
+    st.tuples(st.sampled_from(["put", "cut", "change", "swap"]), st.integers(0, 40), st.sampled_from(ALPHABET)),
+    min_size=1,
+    max_size=6,
+)
+
+
+def edited(token: str, steps: list[tuple[str, int, str]]) -> str:
+    """The token after some changes by hand."""
+    for what, place, character in steps:
+        match what:
+            case "put":
+                token = token[:place] + character + token[place:]
+            case "cut":
+                token = token[:place] + token[place + 1 :]
+            case "change":
+                token = token[:place] + character + token[place + 1 :]
+            case _:
+                token = token[:place] + token[place : place + 2][::-1] + token[place + 2 :]
+    return token
+
+
+@given(edits)
+def test_no_editing_makes_another_genuine_one(steps: list[tuple[str, int, str]]) -> None:
+    """Put in, cut out, change or swap characters as you like: what differs is a forgery."""
+    token = ours.mint(REFERENCE)
+    other = edited(token, steps)
+    assert ours.genuine(other, REFERENCE) == (other == token)
+
+
+@given(st.integers(1, (1 << 224) - 1))
+def test_no_bits_can_be_turned(mask: int) -> None:
+    """Any bits of its 28 bytes turned, and written down properly again, is a forgery."""
+    raw = int.from_bytes(base64.urlsafe_b64decode(ours.mint(REFERENCE) + "=="), "big") ^ mask
+    assert not ours.genuine(base64.urlsafe_b64encode(raw.to_bytes(28, "big")).decode().rstrip("="), REFERENCE)
+
+
+@given(st.integers(1, 37))
+def test_two_tokens_cannot_be_joined(place: int) -> None:
+    """The beginning of one genuine token and the end of another prove nothing together."""
+    one, other = ours.mint(REFERENCE), ours.mint(REFERENCE)
+    joined = one[:place] + other[place:]
+    assume(joined not in {one, other})
+    assert not ours.genuine(joined, REFERENCE)
+
+
+RECODINGS: Mapping[str, Callable[[bytes], str]] = {
+    "hex": lambda raw: raw.hex(),
+    "base32": lambda raw: base64.b32encode(raw).decode(),
+    "base85": lambda raw: base64.b85encode(raw).decode(),
+    "padded": lambda raw: base64.urlsafe_b64encode(raw).decode(),
+    "in lines": lambda raw: base64.encodebytes(raw).decode(),
+    "reversed": lambda raw: base64.urlsafe_b64encode(raw[::-1]).decode().rstrip("="),
+    "twice": lambda raw: base64.urlsafe_b64encode(base64.urlsafe_b64encode(raw)).decode().rstrip("="),
+    "upper case": lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=").upper(),
+    "wide characters": lambda raw: "".join(
+        chr(ord(each) + 0xFEE0) for each in base64.urlsafe_b64encode(raw).decode()[:38]
+    ),
+}
+
+
+@pytest.mark.parametrize("how", RECODINGS)
+def test_the_same_bytes_written_differently_are_not(how: str) -> None:
+    """Only the spelling that was minted is looked at."""
+    raw = base64.urlsafe_b64decode(ours.mint(REFERENCE) + "==")
+    assert not ours.genuine(RECODINGS[how](raw), REFERENCE)
+
+
+@given(sessions, sessions, st.lists(st.binary(min_size=1), min_size=1, max_size=3), st.binary(min_size=1))
+def test_nothing_but_its_session_and_secret(mine: str, other: str, keys: list[bytes], strange: bytes) -> None:
+    """For every session and set of secrets: genuine with one of the secrets that signed and for its session, else not."""
+    assume(mine != other)
+    assume(strange not in keys)
+    token = Tokens(keys).mint(mine)
+    assert Tokens([strange, keys[0]]).genuine(token, mine)
+    assert not Tokens(keys).genuine(token, other)
+    assert not Tokens([strange]).genuine(token, mine)
+    assert not Tokens([strange]).genuine(token, other)
+
+
+@given(st.text("ab/", min_size=1, max_size=8), st.integers(0, 8))
+def test_connection_and_session_cannot_be_shifted(reference: str, place: int) -> None:
+    """`a/bc` and `ab/c` are two sessions, though their letters are the same."""
+    moved = reference[:place] + "/" + reference[place:]
+    assume(moved != reference)
+    assert not ours.genuine(ours.mint(reference), moved)
+
+
+# -- notes --------------------------------------------------------------------------------------------------------------
+
+
+@given(sessions, sessions, st.binary(max_size=40), st.binary(max_size=40))
+def test_a_note_is_signed_as_it_is(mine: str, other: str, note: bytes, another: bytes) -> None:
+    """Proof of this note to this session by our secret, and of nothing else."""
+    proof = ours.sign(mine, note)
+    assert ours.signed(proof, mine, note)
+    assert ours.signed(proof, mine, another) == (another == note)
+    assert ours.signed(proof, other, note) == (other == mine)
+    assert not Tokens(KEYS[1:]).signed(proof, mine, note)
+
+
+@given(sessions, st.binary(max_size=40), st.binary(max_size=60))
+def test_no_proof_is_made_up(mine: str, note: bytes, proof: bytes) -> None:
+    """Bytes that were not signed, a token among them, prove no note; and a proof is no token."""
+    assert not ours.signed(proof, mine, note)
+    assert not ours.signed(ours.mint(mine).encode(), mine, note)
+    assert not ours.genuine(ours.sign(mine, note).decode(), mine)
