@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
+HELM    = .cache/helm/bin/helm
 SEED   ?= 1
 N      ?= 1000
 F      ?= 60
@@ -29,7 +30,12 @@ check: $(STAMP)  ## format, lint, types, import contracts, budgets
 	$(BIN)/lint-imports
 	$(BIN)/python tests/budgets.py
 
-test: check      ## check, then every test (REQUIRE_KAFKA=1: Apache Kafka missing is a failure)
+$(HELM):         # the chart's tests; without Go they are skipped, and say so
+	@command -v helm >/dev/null || ! command -v go >/dev/null || \
+		GOBIN=$(CURDIR)/$(dir $(HELM)) timeout 900 go install helm.sh/helm/v3/cmd/helm@v3.19.0 || \
+		echo "helm could not be installed: the chart's tests will be skipped"
+
+test: check $(HELM) ## check, then every test (REQUIRE_KAFKA=1: Apache Kafka missing is a failure)
 	$(BIN)/pytest
 
 format: $(STAMP) ## let ruff write

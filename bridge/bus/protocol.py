@@ -91,6 +91,14 @@ class PartitionReader(Protocol):
         ...
 
 
+class Look(NamedTuple):
+    """An answer of a broker. Where nothing is left, all that was acknowledged before it has been polled."""
+
+    at: float
+    """Wall time, in seconds since 1970."""
+    nothing_left: bool
+
+
 class GroupConsumer(Protocol):
     """A member of a consumer group. One task polls; others may pause, resume and commit."""
 
@@ -121,6 +129,10 @@ class GroupConsumer(Protocol):
         Raises:
             Unavailable: not confirmed in time, or the partition has another owner by now.
         """
+        ...
+
+    def last_look(self, partition: TopicPartition) -> Look | None:
+        """When a broker last answered for this partition, and whether all it had has been polled. None: not yet."""
         ...
 
     def seconds_since_contact(self) -> float:
@@ -158,7 +170,7 @@ class TopicInfo(NamedTuple):
     config: Mapping[str, str]
 
 
-class Admin(Protocol):
+class TopicAdmin(Protocol):
     """Topics: look and create."""
 
     async def describe(self, topics: Sequence[str]) -> Mapping[str, TopicInfo]:
@@ -174,6 +186,18 @@ class Admin(Protocol):
 
         Raises:
             Unavailable: no answer in time, or the cluster refuses (the message says why).
+        """
+        ...
+
+
+class Admin(TopicAdmin, Protocol):
+    """Topics, and a look at groups."""
+
+    async def has_members(self, group_id: str) -> bool:
+        """Whether anybody is in this consumer group: at work, or just gathering for it. No such group: nobody.
+
+        Raises:
+            Unavailable: no answer in time, the cluster refuses, or it cannot say so of this group.
         """
         ...
 

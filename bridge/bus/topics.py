@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from bridge.bus.protocol import Admin, TopicInfo
+from bridge.bus.protocol import TopicAdmin, TopicInfo
 from bridge.model.errors import Misconfigured
 from bridge.runtime.settings import LEDGER_COMPACTION_LAG_MS, Topic, Topics
 
@@ -31,7 +31,7 @@ class Found(msgspec.Struct, frozen=True):
     risks: list[str]
 
 
-async def ensure(admin: Admin, topics: Topics, *, config_file: str) -> Found:
+async def ensure(admin: TopicAdmin, topics: Topics, *, config_file: str) -> Found:
     """See to it that the topics are there and fit together.
 
     Raises:
@@ -87,6 +87,9 @@ def _examine(topics: Topics, found: Mapping[str, TopicInfo], config_file: str) -
             f"{by_use['ledger'].name}: min.compaction.lag.ms={lag_ms}: compaction may take what an owner has not read yet;"
             f" {LEDGER_COMPACTION_LAG_MS} is safe"
         )
+    index = found.get(by_use["index"].name)
+    if index is not None and index.config.get("cleanup.policy") == "compact":
+        yield f"{by_use['index'].name}: cleanup.policy=compact: it grows for ever; compact,delete with retention.ms is right"
     for topic in by_use.values():
         yield from _risks(topic, found.get(topic.name))
 

@@ -46,16 +46,23 @@ class Forward:
         await self._producer.publish(self._topic, key=reference.encode(), value=encoder.encode(event), headers=headers)
 
 
-def compose(
-    heard: Heard, *, connection: str, provider: str, received_at: datetime, known: Known | None, reply: Reply | None
-) -> Event:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and when something was heard, and the id that its event has."""
+
+    connection: str
+    provider: str
+    received_at: datetime
+    event_id: str
+
+
+def compose(heard: Heard, place: Place, known: Known | None, reply: Reply | None) -> Event:
     """The event: what the webhook says, whose call it is, and whether an answer is awaited."""
     return heard.kind(
-        event_id=heard.event_id or minted_id(connection, heard, received_at),
-        connection=connection,
-        provider=provider,
+        event_id=place.event_id,
+        connection=place.connection,
+        provider=place.provider,
         session=heard.session,
-        received_at=received_at,
+        received_at=place.received_at,
         call_id=None if known is None else known.call_id,
         command_id=None if known is None else known.command_id,
         metadata=None if known is None else known.metadata,
@@ -69,7 +76,8 @@ def compose(
 def minted_id(connection: str, heard: Heard, received_at: datetime) -> str:
     """An id for an event whose provider gives none: from its content and the moment it arrived.
 
-    The moment is part of it, because two equal events (the same key pressed twice) are two events.
+    The moment is part of it, because two equal events (the same key pressed twice) are two events, and the kind, because
+    one webhook may tell of several things.
     """
-    text = f"{connection}/{heard.session}/{received_at.isoformat()}/".encode()
+    text = f"{connection}/{heard.session}/{received_at.isoformat()}/{heard.kind.__name__}/".encode()
     return "evt_" + base64.b32encode(hashlib.sha256(text + heard.raw).digest()[:15]).decode().lower()

@@ -56,7 +56,7 @@ class Identify:
         known = self._index.session(reference)
         if known is not None:
             until = lifetime(self._clock.now(), self._settings.ended_session_seconds)
-            await self._index.bind(reference, msgspec.structs.replace(known, until=until))
+            await self._index.bind(reference, msgspec.structs.replace(known, until=until, ended=True))
 
     async def _begin(self, connection: str, heard: Heard, *, session_ttl_seconds: float) -> Known:
         reference = session_reference(connection, heard.session)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import anyio
@@ -44,6 +44,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: JsonObject | None = None
     certain: bool = True
     """False where the session was matched by a name that could have meant several calls: no evidence, then."""
+    ended: bool = False
+    """The session's end is on the events topic."""
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -56,6 +58,9 @@ class Match(msgspec.Struct, frozen=True):
 
 PROBE_KEY = b"#probe"
 """A key that no entry has: to find out whether the topic takes records."""
+
+_IDLE_ENDS = 1000
+"""So many ends of entries that are no more are not worth looking for."""
 
 _decoder = msgspec.json.Decoder(Known)
 _encoder = msgspec.json.Encoder()
@@ -75,11 +80,17 @@ class Index:
         self._ends: list[tuple[datetime, str]] = []
         self.listeners: list[Callable[[str, Known], None]] = []
         """Told of each session that certainly belongs to a command, by whichever replica: `(session reference, call)`."""
+        self.watchers: list[Callable[[str, Known], None]] = []
+        """Told of each entry that is read from the topic, with its key: what every replica knows, or will know."""
         self._changed = anyio.Event()
         self.caught_up = anyio.Event()
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[tuple[str, Known]]:
+        """All that is held now, with their keys."""
+        return iter(list(self._entries.items()))
 
     def session(self, reference: str) -> Known | None:
         """The call of a session, where it is known."""
@@ -166,6 +177,8 @@ class Index:
         except msgspec.DecodeError:
             return  # not ours; the topic is written by this program only, and nothing depends on a single entry
         self._put(key, known)
+        for watcher in self.watchers:
+            watcher(key, known)
 
     def _put(self, key: str, known: Known | None) -> None:
         before = self._entries.pop(key, None)
@@ -175,7 +188,7 @@ class Index:
                 self._unname(name, key)
             return  # `_by_command` outlives the session: it is evidence
         self._entries[key] = known
-        heapq.heappush(self._ends, (known.until, key))
+        self._note_end(known.until, key)
         if mark == "session":
             self._put_session(name, known, is_news=before != known)
         elif before is None:
@@ -194,6 +207,13 @@ class Index:
             self._by_command.popitem(last=False)
         for listener in self.listeners:
             listener(reference, known)
+
+    def _note_end(self, until: datetime, key: str) -> None:
+        """Entries that are written again, or leave early, leave their ends behind: those must not pile up."""
+        heapq.heappush(self._ends, (until, key))
+        if len(self._ends) > 2 * len(self._entries) + _IDLE_ENDS:
+            self._ends = [(each.until, name) for name, each in self._entries.items()]
+            heapq.heapify(self._ends)
 
     def _unname(self, name: str, key: str) -> None:
         keys = self._by_name.get(name, [])

@@ -26,6 +26,7 @@ from bridge.runtime.settings import (
     Management,
     Process,
     Topics,
+    Watchdog,
 )
 
 _PLACE = re.compile(r"^(?P<what>.*) \(at (?P<place>line \d+, column \d+|end of document)\)$", re.DOTALL)
@@ -43,6 +44,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     events: Events = Events()
     ingress: Ingress = Ingress()
     actions: Actions = Actions()
+    watchdog: Watchdog = Watchdog()
     index: Index = Index()
     management: Management = Management()
     logging: Logging = Logging()

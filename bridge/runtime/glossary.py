@@ -52,6 +52,7 @@ GLOSSARY: Mapping[str, str] = {
     "offset": "an offset",
     "epoch": "a lane's epoch: the offset of its fence",
     "key": "a record's key, where it is an id of ours",
+    "read": "how many records were read",
     "group_id": "a consumer group",
     "client": "the class of a Kafka client",
     "field": "path of the offending field",

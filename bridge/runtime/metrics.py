@@ -28,15 +28,16 @@ NO_CONNECTION = "unknown"
 CommandDecision: TypeAlias = Literal["dial", "finish", "publish", "repeat", "postpone", "doubt", "nothing"]
 DeadLetterSource: TypeAlias = Literal["commands", "events", "actions", "webhooks"]
 AnsweredWith: TypeAlias = Literal[
-    "action", "fallback", "parked", "superseded", "acknowledgement", "full", "draining", "caller_gone"
+    "action", "fallback", "parked", "superseded", "acknowledgement", "full", "draining", "caller_gone", "nobody_listens"
 ]
+ClosedBy: TypeAlias = Literal["lookup", "silence"]
 PublishedTo: TypeAlias = Literal[
     "commands", "results", "events", "actions", "action_results", "ledger", "index", "dead_letters"
 ]
 Rejection: TypeAlias = Literal[
     "header_too_large", "body_too_large", "too_many_connections", "too_many_pipelined", "receive_timeout", "malformed"
 ]
-_STATUSES = ("200", "204", "400", "401", "404", "405", "408", "413", "499", "500", "503")
+_STATUSES = ("101", "200", "204", "400", "401", "404", "405", "408", "413", "499", "500", "503")
 _OTHER = "other"
 
 # Upper bounds in seconds: of a record's way into Kafka, of a provider's answer, of a consumer's answer to a question.
@@ -143,15 +144,24 @@ class Metrics:
     def _webhooks(self, table: _Table, connections: Sequence[str]) -> None:
         paths = (*connections, NO_CONNECTION)
         self.webhooks = table.counters("webhooks_total", "Answered webhooks.", connection=paths, status=_STATUSES)
-        self.webhook_seconds = table.histograms(
-            "webhook_seconds",
-            "From a webhook's head to its answer, with the wait for a consumer.",
-            _ANSWER_SECONDS,
-            connection=paths,
-        )
+        self.sockets = table.gauge("sockets", "Open WebSockets of providers.")
         self.events = table.counters("events_total", "Published events.", type=_tags(Event))
         self.event_publish_seconds = table.histogram(
             "event_publish_seconds", "From a parsed webhook to Kafka's acknowledgement.", _APPEND_SECONDS
+        )
+
+        self.watched_sessions = table.gauge(
+            "watched_sessions", "Calls of which no end has been heard, of all replicas."
+        )
+        self.look_ups = table.counters(
+            "look_ups_total",
+            "Silent calls asked for at their provider.",
+            found=("live", "over", "no_record", "no_answer"),
+        )
+        self.calls_closed = table.counters(
+            "calls_closed_total",
+            "Calls closed by the watchdog, by what said that they are over.",
+            by=get_args(ClosedBy),
         )
 
     def _questions(self, table: _Table) -> None:
@@ -164,9 +174,17 @@ class Metrics:
         self.answer_seconds = table.histogram(
             "answer_seconds", "From a webhook to its answer, its event stored.", _ANSWER_SECONDS
         )
+        self.nobody_listens = table.gauge(
+            "nobody_listens",
+            "1 while actions.consumer_group_id has no members, and questions get the fallback at once.",
+        )
         self.foreign_actions = table.counter(
             "foreign_actions_total", "Records of actions skipped because another replica, or nobody, waits for them."
         )
+        self.parked_actions = table.gauge(
+            "parked_actions", "Records of actions that wait here for their session's next question."
+        )
+        self.notes = table.counters("notes_total", "Notes of the keeper to the replicas.", kind=("attach", "void"))
         self.action_results = table.counters(
             "action_results_total", "Published action results.", status=get_args(ActionStatus)
         )

@@ -29,6 +29,8 @@ Replicas: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=32)]
 DAY_SECONDS = 86_400.0
 # Compaction must not touch a record of the ledger while anybody may still wait for it: well above every time-out.
 LEDGER_COMPACTION_LAG_MS = 3_600_000
+# No entry of the index lives longer than a session may (7 days), and nobody sweeps that topic but the broker.
+INDEX_RETENTION_MS = 8 * 24 * 3_600_000
 
 # What the use of each topic needs; `config` in the file is added and goes before it.
 _NEEDED: Mapping[str, Mapping[str, str]] = {
@@ -38,7 +40,7 @@ _NEEDED: Mapping[str, Mapping[str, str]] = {
     "actions": {"cleanup.policy": "delete"},
     "action_results": {"cleanup.policy": "delete"},
     "ledger": {"cleanup.policy": "compact", "min.compaction.lag.ms": str(LEDGER_COMPACTION_LAG_MS)},
-    "index": {"cleanup.policy": "compact"},
+    "index": {"cleanup.policy": "compact,delete", "retention.ms": str(INDEX_RETENTION_MS)},
     "dead_letters": {"cleanup.policy": "delete"},
 }
 # The same partition of each must belong to the same owner.
@@ -123,6 +125,11 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     evidence_seconds: LongSeconds = 60.0
     """How long an unknown outcome waits for a webhook or a look-up before `call.unknown` is published."""
     deduplication_window_seconds: LongSeconds = 7 * DAY_SECONDS
+    keep_ledger_seconds: SecondsOrZero = 120.0
+    """How long the memory of a partition that went elsewhere is kept: if it comes back, only what is new is read. At most
+    half the window. 0: each rebalance reads everything anew."""
+    keep_ledger_entries: CountOrZero = 1_000_000
+    """Commands in all partitions whose memory is kept so."""
     commit_interval_seconds: Seconds = 1.0
     drain_seconds: SecondsOrZero = 15.0
     """How long dials may go on when partitions go elsewhere, or at the end. Below kafka.rebalance_timeout_seconds."""
@@ -145,6 +152,12 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     receive_timeout_seconds: Seconds = 10.0
     keep_alive_seconds: Seconds = 30.0
     drain_seconds: SecondsOrZero = 6.0
+    max_websockets: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
+    """Open at once, of `max_connections`; a message on one is limited by `max_body_bytes`."""
+    websocket_ping_seconds: Seconds = 20.0
+    websocket_pong_seconds: Seconds = 10.0
+    websocket_idle_seconds: LongSeconds = 3600.0
+    """Without a message in either direction for so long, a WebSocket is closed."""
 
     def __post_init__(self) -> None:
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
@@ -156,6 +169,8 @@ class Events(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     publish_seconds: Seconds = 3.0
     retry_after_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 2
+    websocket_insist_seconds: Seconds = 10.0
+    """An event that came over a WebSocket comes once: so long it is tried to be stored; then the socket is closed."""
     max_publishing: Count = 2_000
     """Events under way to Kafka at once; more are refused with 503."""
 
@@ -168,8 +183,41 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     keeper_group_id: Name = "callbridge-keeper"
     max_record_bytes: Bytes = 256 * 1024
     result_after_seconds: Seconds = 15.0
-    """How long the keeper waits for another replica's word on an action before it takes it to be left over."""
+    """How long the keeper waits for a replica's word on an action whose question, or session, it does not know."""
+    late_after_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 2.0
+    """After a question's time is over: how long its replica may still say that it used an action. Then the action is
+    late, and the keeper gives it to the live call, or has it wait for the next question."""
+    unasked_after_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 0.5
+    """How long an action that answers no question by name may be taken by one that is open."""
+    parked_seconds: Seconds = 60.0
+    """How long an action may wait for its session's next question."""
+    max_parked_per_session: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
+    max_parked: Count = 10_000
+    """Of one partition."""
+    max_sessions: Count = 10_000
+    """Remembered of one partition, with what they were asked; at more the one that was silent longest is forgotten."""
     commit_interval_seconds: Seconds = 1.0
+    consumer_group_id: Name | None = None
+    """The group of the consumers that answer questions. If it is named, and has no members, questions get their fallback
+    at once instead of being waited for in vain."""
+    look_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 3.0
+    """How often Kafka is asked for the members of that group; nobody listens when it had none twice in a row."""
+
+
+class Watchdog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Calls of which no end is heard: looked up at providers that can be asked, and closed after `session_ttl_seconds`."""
+
+    silent_seconds: Seconds = 60.0
+    """Silence after which a call is looked up for the first time; the pauses double from then on."""
+    longest_pause_seconds: LongSeconds = 900.0
+    max_look_ups: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
+    """Of one connection, under way at once in one replica; so no more than these begin in one tick."""
+    look_up_seconds: Seconds = 15.0
+    tick_seconds: Annotated[float, msgspec.Meta(ge=0.01, le=60)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.longest_pause_seconds < self.silent_seconds:
+            raise ValueError("longest_pause_seconds of at least silent_seconds")
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

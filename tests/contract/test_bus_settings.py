@@ -132,3 +132,16 @@ async def test_the_token_is_read_at_each_connection(tmp_path: Path) -> None:
         await provider.token()
     with pytest.raises(Misconfigured, match=r"kafka\.oauth_token"):
         Connection(given, config_file="bridge.toml")
+
+
+def test_the_name_of_a_replica_may_come_from_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas share one configuration file, and a pod of a StatefulSet knows its name."""
+    given = msgspec.convert(
+        {"bootstrap_servers": ["kafka-1:9092"], "group_instance_id": {"env": "CALLBRIDGE_TEST_NAME"}}, KafkaSettings
+    )
+    with pytest.raises(Misconfigured, match=r"kafka\.group_instance_id: found environment variable"):
+        Connection(given, config_file="c.toml")
+    monkeypatch.setenv("CALLBRIDGE_TEST_NAME", "callbridge-0")
+    assert Connection(given, config_file="c.toml").instance == "callbridge-0"
+    assert Connection(settings(group_instance_id="a"), config_file="c.toml").instance == "a"
+    assert Connection(settings(), config_file="c.toml").instance is None

@@ -70,7 +70,7 @@ async def test_what_is_missing_is_created_where_allowed() -> None:
     assert (book.partitions, book.replication_factor) == (4, 1)
     assert book.config["cleanup.policy"] == "compact"
     assert int(book.config["min.compaction.lag.ms"]) >= 3_600_000
-    assert cluster.topics["t.index"].config["cleanup.policy"] == "compact"
+    assert cluster.topics["t.index"].config == {"cleanup.policy": "compact,delete", "retention.ms": "691200000"}
     assert cluster.topics["t.commands"].config["cleanup.policy"] == "delete"
 
 
@@ -185,6 +185,17 @@ async def test_a_ledger_that_is_compacted_early_is_risky(lag_ms: str, risks: int
     found = await ensure(cluster_with(topics, ledger=ledger), topics, config_file=FILE)
     assert len(found.risks) == risks
     assert all(risk.startswith(f"calls.ledger: min.compaction.lag.ms={lag_ms}: ") for risk in found.risks)
+
+
+@pytest.mark.parametrize(("policy", "risks"), [("compact", 1), ("compact,delete", 0)])
+async def test_an_index_that_grows_for_ever_is_risky(policy: str, risks: int) -> None:
+    """Nobody but the broker forgets who was who."""
+    topics = wanted()
+    found = await ensure(
+        cluster_with(topics, index=TopicInfo(6, 3, {"cleanup.policy": policy, **SAFE})), topics, config_file=FILE
+    )
+    assert len(found.risks) == risks
+    assert all(risk.startswith("calls.index: cleanup.policy=compact: ") for risk in found.risks)
 
 
 async def test_two_replicas_are_enough() -> None:

@@ -1,4 +1,4 @@
-"""Topics: what they look like, and creating them.
+"""Topics: what they look like, and creating them. Groups: whether anybody is there.
 
 Promises never to create a topic by looking at it, and to say of a topic's settings what the cluster is willing to
 say, be it nothing. Which settings are good ones is left to the checks.
@@ -30,6 +30,11 @@ ASKED: Final = (
 """What `TopicInfo.config` may hold."""
 
 
+_EMPTY: Final = "Empty"
+_DEAD: Final = "Dead"
+"""States of a group as Kafka spells them; dead is also what there never was."""
+
+
 class KafkaAdmin:
     """Open it with `opened`."""
 
@@ -57,6 +62,24 @@ class KafkaAdmin:
             error = for_code(code)
             if error not in {NoError, TopicAlreadyExistsError}:
                 raise Unavailable(f"{what}: refused: {error.__name__}: {' '.join(map(str, message))}")
+
+    async def has_members(self, group_id: str) -> bool:
+        """Any state but `Empty` and `Dead` means that members are there or on their way."""
+        what = f"describe group {group_id}"
+        with unavailable(what):
+            async with asyncio.timeout(self._timeout_seconds):
+                (response,) = await self._client.describe_consumer_groups([group_id])
+                ((code, _, state, *_),) = response.groups
+                if (error := for_code(code)) is not NoError:
+                    raise error(what)
+                if state == _DEAD:
+                    await self._check_is_gone(group_id)
+        return state not in {_EMPTY, _DEAD}
+
+    async def _check_is_gone(self, group_id: str) -> None:
+        """A group of the newer protocol (KIP-848) is described as dead to clients that only know the older one."""
+        if any(name == group_id for name, *_ in await self._client.list_consumer_groups()):
+            raise Unavailable(f"describe group {group_id}: it is not of the classic protocol")
 
     async def _configs(self, topics: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """Nice to have: not every broker answers this, and not everybody is allowed to ask."""

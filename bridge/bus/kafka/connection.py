@@ -65,6 +65,8 @@ class Connection:
             "metadata_max_age_ms": milliseconds(settings.metadata_max_age_seconds),
             "security_protocol": settings.security_protocol,
         }
+        self.instance = _instance(settings, config_file)
+        """The stable name of this replica in its groups, if it has one."""
         if settings.uses_tls:
             self._common["ssl_context"] = _tls(settings, config_file)
         if settings.uses_sasl:
@@ -153,6 +155,13 @@ class _Token(AbstractTokenProvider):  # type: ignore[misc]
             return await asyncio.to_thread(self.read)
         except Misconfigured as error:
             raise KafkaConnectionError(str(error)) from error
+
+
+def _instance(settings: KafkaSettings, config_file: str) -> str | None:
+    given = settings.group_instance_id
+    if not isinstance(given, SecretSource):
+        return given
+    return given.resolve(config_file=config_file, path="kafka.group_instance_id").reveal()
 
 
 def _sasl(settings: KafkaSettings, config_file: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from bridge.bus.kafka import internals
 from bridge.bus.kafka.connection import Connection, describe, milliseconds, unavailable
 from bridge.bus.kafka.records import flattened, make_consumer
-from bridge.bus.protocol import PartitionsHook, Record, TopicPartition
+from bridge.bus.protocol import Look, PartitionsHook, Record, TopicPartition
 from bridge.model.errors import Broken, Unavailable
 
 POLL_MARGIN_SECONDS: Final = 0.05
@@ -153,6 +153,15 @@ class KafkaGroupConsumer:
             async with asyncio.timeout(self._commit_timeout_seconds):
                 await self._consumer.commit({aiokafka.TopicPartition(*each): at for each, at in offsets.items()})
 
+    def last_look(self, partition: TopicPartition) -> Look | None:
+        """When a broker last answered, and whether that was all."""
+        if partition not in self._consumer.assignment():
+            return None
+        state = internals.partition_state(self._consumer, partition)
+        if state.answered_at_ms is None or state.position is None:
+            return None
+        return Look(state.answered_at_ms / 1000, nothing_left=state.position == state.highwater)
+
     def seconds_since_contact(self) -> float:
         """How long ago any broker last sent anything to this member."""
         self._last_answer = max(self._last_answer, internals.last_answer(self._consumer))
@@ -183,7 +192,7 @@ class KafkaGroupConsumer:
 
 def _make(connection: Connection, group_id: str) -> AIOKafkaConsumer:
     settings = connection.settings
-    instance = settings.group_instance_id
+    instance = connection.instance
     consumer = make_consumer(
         connection,
         group_id,

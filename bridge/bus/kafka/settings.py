@@ -66,9 +66,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long `on_revoked` may take before the partitions go elsewhere nevertheless."""
     max_poll_interval_seconds: Seconds = 300.0
     """A member that doesn't poll for so long leaves the group."""
-    group_instance_id: str | None = None
-    """Stable name of this replica (of a StatefulSet, say): a restart within the session time-out then moves no
-    partition, and neither does a stop, until the session runs out."""
+    group_instance_id: str | SecretSource | None = None
+    """Stable name of this replica, such as `{ env = "HOSTNAME" }` in a pod of a StatefulSet: a restart within the
+    session time-out then moves no partition, and neither does a stop, until the session runs out."""
 
     fetch_max_wait_seconds: Seconds = 0.1
     """A fetch with nothing new is answered after this; `resume` may wait as long."""
