@@ -11,11 +11,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Literal, NotRequired, TypedDict
 
+from bridge.ingress.websocket import Upgrade
+
 Header = tuple[bytes, bytes]
 
 
 class Scope(TypedDict):
-    """One request without its body. Header names are lower case; `client` is the peer of the socket."""
+    """One request without its body. Header names are lower case; `client` is the peer of the socket.
+
+    `upgrade` is there if the request asks for a WebSocket: accept it, or answer as to any other request.
+    """
 
     type: Literal["http"]
     http_version: str
@@ -27,6 +32,7 @@ class Scope(TypedDict):
     headers: Sequence[Header]
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None
+    upgrade: NotRequired[Upgrade]
 
 
 class RequestBody(TypedDict):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, Protocol
 
 import httptools
 import msgspec
@@ -24,6 +24,8 @@ from uvicorn import Config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from bridge.ingress.websocket import HandshakeRefused, SocketLimits, Times, WebSocket, asks_for_socket, handshake
 
 Rejection = Literal[
     "header_too_large",
@@ -61,6 +63,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         grace_seconds: time to read a refusal, and to finish a half-sent request when the server stops.
         backlog: connections the kernel keeps for us.
         drain_seconds: after `stop()`, how long running requests may take. Longer than the longest held one.
+        sockets: what WebSockets are granted; None: a request for one is malformed.
     """
 
     max_header_bytes: _AtLeastOne = 16_384
@@ -73,6 +76,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     grace_seconds: _Seconds = 1.0
     backlog: _AtLeastOne = 2_048
     drain_seconds: _Seconds = 10.0
+    sockets: SocketLimits | None = None
 
 
 class Gate:
@@ -83,6 +87,7 @@ class Gate:
         self.on_reject = on_reject
         self.draining = False
         self.emptied = asyncio.Event()
+        self.sockets = 0
         self.max_wire_bytes = 2 * limits.max_body_bytes + limits.max_header_bytes
 
 
@@ -90,6 +95,19 @@ class _Phase(Enum):
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
+
+
+class Watched(Protocol):
+    """A connection as the server sees it: a request's, or a socket."""
+
+    def expire(self, now: float) -> None:
+        """Look after its deadlines."""
+
+    def shutdown(self) -> None:
+        """The server stops."""
+
+    def cut(self) -> None:
+        """Close at once."""
 
 
 class _RefusedError(Exception):
@@ -112,6 +130,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._send_deadline: float | None = None
         self._running: RequestResponseCycle | None = None
         self._refused = False
+        self._is_upgrade = False
 
     # The transport's side
 
@@ -152,12 +171,20 @@ class GuardedProtocol(HttpToolsProtocol):
     def _parse(self, piece: bytes | memoryview) -> None:
         if self._refused:
             return
+        early = self._is_upgrade
+        if early:
+            self._refuse("malformed")  # who asks for a WebSocket must wait for the answer
+            return
         self._phase_is_new = False
         try:
             self.parser.feed_data(piece)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._refuse("malformed")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as stop:
+            if not self._is_upgrade or stop.args[0] != len(piece):
+                self._refuse("malformed")
             return
+        self._weigh_wire(piece)
+
+    def _weigh_wire(self, piece: bytes | memoryview) -> None:
         if self._phase is not _Phase.IDLE and not self._phase_is_new:
             self._wire_bytes += len(piece)
             if self._phase is _Phase.HEAD and self._wire_bytes > self._limits.max_header_bytes:
@@ -188,13 +215,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """The head is whole: its handler starts, or queues behind an earlier one."""
         if self.parser.should_upgrade():
             # The parser takes an upgrade's body for another protocol's bytes, and what follows for a new request.
-            self._stop_parsing("malformed")
+            self._is_upgrade = self._wants_socket()
+            if not self._is_upgrade:
+                self._stop_parsing("malformed")
+            self.scope["upgrade"] = self  # type: ignore[typeddict-unknown-key]  # `asgi.Scope` has it
         self._weigh_head(len(self.url))
         if len(self.pipeline) >= self._limits.max_pipelined:
             self._stop_parsing("too_many_pipelined")
         super().on_headers_complete()
         self._enter(_Phase.BODY)
-        if self._gate.draining:
+        if self._gate.draining or self._is_upgrade:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -223,6 +253,50 @@ class GuardedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    # WebSockets
+
+    def _wants_socket(self) -> bool:
+        """A bare GET for a WebSocket, with nothing before it that is still being answered."""
+        busy = self._running is not None and not self._running.response_complete
+        is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return self._limits.sockets is not None and is_get and not busy and asks_for_socket(self.headers)
+
+    def accept(self, subprotocol: str | None) -> WebSocket:
+        """The connection becomes a socket's; see `websocket.Upgrade`."""
+        limits, gate = self._limits, self._gate
+        if limits.sockets is None or self._refused or self.transport.is_closing():
+            raise HandshakeRefused(400, "the connection is not what it was")
+        if gate.draining or gate.sockets >= limits.sockets.max_sockets:
+            raise HandshakeRefused(503, "no more WebSockets here now", [(b"retry-after", b"1")])
+        protocol, answer = handshake(self.url, self.headers, subprotocol, limits.sockets)
+        times = Times(
+            receive_timeout_seconds=limits.receive_timeout_seconds,
+            send_timeout_seconds=limits.send_timeout_seconds,
+            grace_seconds=limits.grace_seconds,
+            drain_seconds=limits.drain_seconds,
+        )
+        socket = WebSocket(protocol, self.transport, limits=limits.sockets, times=times)
+        self._hand_over(socket)
+        socket.begin(answer)
+        return socket
+
+    def _hand_over(self, socket: WebSocket) -> None:
+        """The server watches over the socket in place of this; the request's answer is the socket."""
+        gate, connections = self._gate, self.connections
+        self.cycle.disconnected = True
+        self._deadline = None
+        connections.discard(self)
+        connections.add(socket)  # type: ignore[arg-type]  # uvicorn's own set; it looks at nothing of its members
+        gate.sockets += 1
+
+        def lost() -> None:
+            gate.sockets -= 1
+            connections.discard(socket)
+            if gate.draining and not connections:
+                gate.emptied.set()
+
+        socket.on_lost = lost
 
     # Refusing and leaving
 
@@ -301,7 +375,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-async def sweep(connections: Callable[[], Iterable[GuardedProtocol]], limits: ServerLimits) -> None:
+async def sweep(connections: Callable[[], Iterable[Watched]], limits: ServerLimits) -> None:
     """Watch over the deadlines of all connections until cancelled; a deadline is missed by a quarter grace at most."""
     loop = asyncio.get_running_loop()
     period = min(limits.grace_seconds, limits.receive_timeout_seconds, limits.send_timeout_seconds) / 4
@@ -310,7 +384,7 @@ async def sweep(connections: Callable[[], Iterable[GuardedProtocol]], limits: Se
         _expire_all(connections(), loop.time())
 
 
-def _expire_all(connections: Iterable[GuardedProtocol], now: float) -> None:
+def _expire_all(connections: Iterable[Watched], now: float) -> None:
     # A function of its own, so that no variable of the sleeping sweep keeps a dead connection.
     for connection in connections:
         connection.expire(now)

@@ -1,35 +1,26 @@
 """The readable list: path ─▶ connection ─▶ verify ─▶ parse ─▶ event or question ─▶ status.
 
 Promises the order of the steps (limits before bytes, proof before parsing, Kafka before the answer) and one status code
-for each way it can end. What a webhook means is its provider's; who answers a question is the relay's.
+for each way it can end. What a webhook means is its provider's; who answers a question is the relay's; a request for a
+WebSocket is `dialogues`'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
-import anyio
 import msgspec
 
-from bridge.actions.relay import Asked, Asking, Relay
-from bridge.bus.dead_letters import DeadLetter, DeadLetters
-from bridge.events.forward import Forward, compose, minted_id
-from bridge.events.identify import Identify
+from bridge.actions.relay import Asked
 from bridge.ingress.asgi import Disconnected, Receive, Scope, Send, TooLarge, read_body, respond, until_disconnect
-from bridge.ledger.index import Known
+from bridge.ingress.passage import Arrival, Flows, Passage, Way
 from bridge.model.errors import Poison, Unavailable, Unverified
-from bridge.model.events import Reply, event_type
-from bridge.model.words import session_reference
-from bridge.providers.protocol import Answer, AnswersQuestions, Heard, Provider, Webhook
-from bridge.runtime.clock import Clock
-from bridge.runtime.health import Part
+from bridge.providers.protocol import Answer, Heard
 from bridge.runtime.logging import get_logger
-from bridge.runtime.metrics import NO_CONNECTION, Metrics
+from bridge.runtime.metrics import NO_CONNECTION
 
 log = get_logger()
-
-_PREFIX = "/webhooks/"
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,20 +30,6 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_in_progress: int
     publish_seconds: float
     retry_after_seconds: int
-
-
-class Flows(msgspec.Struct, frozen=True):
-    """Where webhooks go."""
-
-    connections: Mapping[str, Provider]
-    identify: Identify
-    forward: Forward
-    relay: Relay
-    dead_letters: DeadLetters
-    kafka: Part
-    """Told when an event could not be stored; somebody else finds out when it can."""
-    clock: Clock
-    metrics: Metrics
 
 
 class _Ended(Exception):
@@ -65,27 +42,29 @@ class _Ended(Exception):
         self.headers = headers
 
 
-class _Arrival(msgspec.Struct, frozen=True):
-    """A webhook with what its way needs."""
-
-    webhook: Webhook
-    provider: Provider
-    monotonic: float
-    trace: tuple[tuple[str, bytes], ...]
-
-
 class Router:
-    """The ASGI application for webhooks."""
+    """The ASGI application for webhooks; `upgraded` takes requests for a WebSocket."""
 
-    def __init__(self, flows: Flows, settings: RouterSettings) -> None:
+    def __init__(
+        self,
+        flows: Flows,
+        settings: RouterSettings,
+        *,
+        upgraded: Callable[[Scope, Send], Awaitable[None]] | None = None,
+    ) -> None:
         self._flows = flows
         self._settings = settings
+        self._passage = Passage(flows, publish_seconds=settings.publish_seconds)
+        self._upgraded = upgraded
         self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        if self._upgraded is not None and "upgrade" in scope:
+            await self._upgraded(scope, send)
+            return
         started = self._flows.clock.monotonic()
-        connection = scope["path"].removeprefix(_PREFIX).split("/", 1)[0] if scope["path"].startswith(_PREFIX) else ""
+        connection = self._passage.connection_of(scope)
         known = connection if connection in self._flows.connections else NO_CONNECTION
         self._in_progress += 1
         try:
@@ -112,44 +91,35 @@ class Router:
             raise self._busy("too many requests in progress")
         arrival = await self._arrive(scope, receive, connection)
         heard = await self._understand(arrival)
+        way = Way(speaker=arrival.provider, gone=lambda: until_disconnect(receive))
         try:
-            return await self._pass_on(arrival, heard, receive)
+            asked = await self._passage.pass_on(arrival, heard, way)
         except Poison as poison:
             raise _Ended(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the event does not fit into a record") from poison
         except Unavailable as error:
-            self._flows.kafka.not_ready("takes no events")
-            self._flows.metrics.publish_failures.labels(topic="events").inc()
+            self._passage.kafka_failed()
             log.warning("webhook.refused", connection=connection, reason="kafka_unavailable", error=str(error))
             raise self._busy("the event could not be stored; send it again") from error
+        if asked is None:
+            raise _Ended(HTTPStatus.BAD_REQUEST, "the webhook says nothing")
+        return asked
 
-    async def _arrive(self, scope: Scope, receive: Receive, connection: str) -> _Arrival:
+    async def _arrive(self, scope: Scope, receive: Receive, connection: str) -> Arrival:
         provider = self._flows.connections.get(connection)
         if provider is None:
             raise _Ended(HTTPStatus.NOT_FOUND, "no such connection")
         if scope["method"] != "POST":
             raise _Ended(HTTPStatus.METHOD_NOT_ALLOWED, "webhooks are sent by POST", [(b"allow", b"POST")])
-        monotonic = self._flows.clock.monotonic()
-        received_at = self._flows.clock.now()
+        arrival = self._passage.arrival(scope, connection, provider, b"")
         try:
             body = await read_body(receive, self._settings.max_body_bytes)
         except TooLarge:
             raise _Ended(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._settings.max_body_bytes} bytes"
             ) from None
-        headers = dict(scope["headers"])
-        webhook = Webhook(
-            connection=connection,
-            method=scope["method"],
-            path=scope["path"][len(_PREFIX) + len(connection) :],
-            query=scope["query_string"],
-            headers=headers,
-            body=body,
-            received_at=received_at,
-        )
-        trace = tuple((name, headers[name.encode()]) for name in _TRACE if name.encode() in headers)
-        return _Arrival(webhook, provider, monotonic, trace)
+        return msgspec.structs.replace(arrival, webhook=msgspec.structs.replace(arrival.webhook, body=body))
 
-    async def _understand(self, arrival: _Arrival) -> Sequence[Heard]:
+    async def _understand(self, arrival: Arrival) -> Sequence[Heard]:
         """Proof first, then meaning; what is proven but unreadable is kept in dead letters."""
         connection = arrival.webhook.connection
         try:
@@ -164,74 +134,15 @@ class Router:
             log.warning("webhook.refused", connection=connection, reason="unreadable", error=str(poison))
             raise _Ended(HTTPStatus.BAD_REQUEST, str(poison)) from poison
 
-    async def _bury(self, arrival: _Arrival, poison: Poison) -> None:
-        letter = DeadLetter(source=f"webhooks/{arrival.webhook.connection}", key=None, value=arrival.webhook.body)
+    async def _bury(self, arrival: Arrival, poison: Poison) -> None:
         try:
-            await self._flows.dead_letters.publish(letter, poison, at=arrival.webhook.received_at)
+            await self._passage.bury(arrival, poison)
         except Unavailable as error:
             raise self._busy("the webhook could not be stored; send it again") from error
-        self._flows.metrics.dead_letters.labels(source="webhooks").inc()
-
-    async def _pass_on(self, arrival: _Arrival, heard: Sequence[Heard], receive: Receive) -> Asked:
-        """Publish everything; at most one thing that a webhook says waits for an answer, and it is the last word."""
-        asked: Asked | None = None
-        for one in heard:
-            asked = await self._pass_on_one(arrival, one, receive)
-        if asked is None:
-            raise _Ended(HTTPStatus.BAD_REQUEST, "the webhook says nothing")
-        return asked
-
-    async def _pass_on_one(self, arrival: _Arrival, heard: Heard, receive: Receive) -> Asked:
-        provider, connection = arrival.provider, arrival.webhook.connection
-        with anyio.move_on_after(self._settings.publish_seconds) as scope:
-            known = await self._flows.identify.whose(
-                connection, heard, session_ttl_seconds=provider.session_ttl_seconds
-            )
-        if scope.cancelled_caught:
-            raise Unavailable(f"the index took no entry within {self._settings.publish_seconds} s")
-        event_id = heard.event_id or minted_id(connection, heard, arrival.webhook.received_at)
-
-        async def publish(reply: Reply | None) -> None:
-            await self._publish(arrival, heard, known, reply)
-
-        if heard.waits and isinstance(provider, AnswersQuestions):
-            asking = Asking(
-                provider=provider,
-                heard=heard,
-                reference=session_reference(connection, heard.session),
-                event_id=event_id,
-                received_at=arrival.webhook.received_at,
-                received_monotonic=arrival.monotonic,
-            )
-            return await self._flows.relay.ask(asking, publish, lambda: until_disconnect(receive))
-        await publish(None)
-        if heard.ends_session:
-            await self._flows.identify.ended(connection, heard)
-        return Asked(provider.acknowledge(heard), "acknowledgement")
-
-    async def _publish(self, arrival: _Arrival, heard: Heard, known: Known | None, reply: Reply | None) -> None:
-        event = compose(
-            heard,
-            connection=arrival.webhook.connection,
-            provider=arrival.provider.name,
-            received_at=arrival.webhook.received_at,
-            known=known,
-            reply=reply,
-        )
-        started = self._flows.clock.monotonic()
-        with anyio.move_on_after(self._settings.publish_seconds) as scope:
-            await self._flows.forward.publish(event, trace=arrival.trace)
-        if scope.cancelled_caught:
-            raise Unavailable(f"the event was not acknowledged within {self._settings.publish_seconds} s")
-        self._flows.metrics.event_publish_seconds.observe(self._flows.clock.monotonic() - started)
-        self._flows.metrics.events.labels(type=event_type(event)).inc()
 
     def _busy(self, detail: str) -> _Ended:
         after = b"%d" % self._settings.retry_after_seconds
         return _Ended(HTTPStatus.SERVICE_UNAVAILABLE, detail, [(b"retry-after", after)])
-
-
-_TRACE = ("traceparent", "tracestate")
 
 
 async def _send(send: Send, answer: Answer) -> None:

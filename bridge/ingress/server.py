@@ -17,7 +17,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from bridge.ingress.asgi import App, Receive, Scope, Send
-from bridge.ingress.guarded import Gate, GuardedProtocol, Rejection, ServerLimits, sweep
+from bridge.ingress.guarded import Gate, GuardedProtocol, Rejection, ServerLimits, Watched, sweep
+from bridge.ingress.websocket import WebSocket
 
 
 class HttpServer:
@@ -54,6 +55,11 @@ class HttpServer:
         return len(self._state.connections)
 
     @property
+    def sockets(self) -> int:
+        """Open WebSockets; each is a connection, and a request that is being answered."""
+        return self._gate.sockets
+
+    @property
     def requests(self) -> int:
         """Requests being answered."""
         return len(self._state.tasks)
@@ -74,7 +80,7 @@ class HttpServer:
         listener = await self._listen()
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(sweep, self._guarded, self._limits)
+                group.start_soon(sweep, self._watched, self._limits)
                 task_status.started(listener.sockets[0].getsockname()[1])
                 await self._stopping.wait()
                 listener.close()
@@ -132,12 +138,13 @@ class HttpServer:
             if not self._cutting:
                 raise
 
-    def _guarded(self) -> list[GuardedProtocol]:
-        return [each for each in self._state.connections if isinstance(each, GuardedProtocol)]
+    def _watched(self) -> list[Watched]:
+        every: list[object] = [*self._state.connections]
+        return [each for each in every if isinstance(each, GuardedProtocol | WebSocket)]
 
     async def _drain(self) -> None:
         self._gate.draining = True
-        for connection in self._guarded():
+        for connection in self._watched():
             connection.shutdown()
         with anyio.move_on_after(self._limits.drain_seconds):
             if self._state.connections:
@@ -150,7 +157,7 @@ class HttpServer:
         self._cutting = True
         tasks = list(self._state.tasks)
         self.requests_cut = len(tasks)
-        for connection in self._guarded():
+        for connection in self._watched():
             connection.cut()
         for task in tasks:
             task.cancel()
