@@ -17,6 +17,7 @@ from bridge.commands.ownership import OwnershipSettings
 from bridge.commands.recovery import RecoverySettings
 from bridge.commands.results import Results
 from bridge.commands.sweep import SweepSettings
+from bridge.ledger.kept import KeepSettings, Kept
 
 _LAST_DIALS_SECONDS = 2.0  # after the lanes are closed: for dials that were begun just before
 
@@ -27,8 +28,13 @@ async def open_commands(shared: Shared, producer: Producer) -> Drain:
     commands = config.commands
     reader = await house.supervisor.open("ledger reader", shared.bus.partition_reader())
     dials = await house.supervisor.open("dials", dialling(rest_seconds=_LAST_DIALS_SECONDS))
+    keep = KeepSettings(
+        keep_seconds=min(commands.keep_ledger_seconds, commands.deduplication_window_seconds / 2),
+        max_entries=commands.keep_ledger_entries,
+    )
     tools = Tools(
         world=_world(shared, producer, dials),
+        kept=Kept(keep, house.clock),
         ledger_topic=config.topics.ledger.name,
         producer=producer,
         reader=reader,
@@ -77,13 +83,17 @@ def _world(shared: Shared, producer: Producer, dials: Dials) -> World:
         max_in_flight=commands.max_in_flight,
         inline_delay_seconds=commands.inline_delay_seconds,
         longest_pause_seconds=commands.longest_backoff_seconds,
+        longest_retry_after_seconds=commands.longest_retry_after_seconds,
     )
+    accounts = {
+        name: Account(name, provider.limits, account_settings, house.clock)
+        for name, provider in shared.connections.items()
+    }
+    for name, account in accounts.items():
+        house.metrics.account_paused_seconds.labels(connection=name).set_function(account.paused_seconds)
     return World(
         connections=shared.connections,
-        accounts={
-            name: Account(name, provider.limits, account_settings, house.clock)
-            for name, provider in shared.connections.items()
-        },
+        accounts=accounts,
         dials=dials,
         index=shared.index,
         results=Results(
@@ -96,6 +106,7 @@ def _world(shared: Shared, producer: Producer, dials: Dials) -> World:
                 max_attempts=commands.max_attempts,
                 retry_base_seconds=commands.first_backoff_seconds,
                 retry_max_seconds=commands.longest_backoff_seconds,
+                longest_retry_after_seconds=commands.longest_retry_after_seconds,
             ),
             inline_delay_seconds=commands.inline_delay_seconds,
         ),

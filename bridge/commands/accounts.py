@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from bridge.commands.pacing import Pace, share_of
+from bridge.commands.places import Places
 from bridge.model.outcome import NotSent, Outcome
 from bridge.providers.settings import AccountLimits
 from bridge.runtime.clock import Clock
@@ -21,8 +22,10 @@ from bridge.runtime.logging import get_logger
 
 log = get_logger()
 
-_FROM_CLAIM_TO_DIAL_SECONDS = 0.25
-"""A former owner's dials left so much later than its claims, which are all that a new owner knows."""
+_FROM_CLAIM_TO_DIAL_SECONDS = 1.0
+"""A former owner's request has left by then, also on a busy machine; where its end is known, it left before that."""
+_LEAVING_SECONDS = 0.5
+"""A request that has not left so long after its dial was begun counts as leaving now; well below a window."""
 
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +38,8 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True):
     inline_delay_seconds: float = 2.0
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 30.0
+    longest_retry_after_seconds: float = 900.0
+    """A longer pause that a provider asks for is taken as this one."""
 
 
 class Account:
@@ -45,13 +50,17 @@ class Account:
         self.limits = limits
         self.settings = settings
         self.clock = clock
-        self.places = anyio.CapacityLimiter(settings.max_in_flight)
+        self.places = Places(settings.max_in_flight)
         self.paused_until = 0.0
         self._failures = 0
 
     def now(self) -> float:
         """Wall time in seconds."""
         return self.clock.now().timestamp()
+
+    def paused_seconds(self) -> float:
+        """How long the pause lasts from now on; 0: there is none."""
+        return max(0.0, self.paused_until - self.now())
 
     def heard(self, outcome: Outcome) -> None:
         """Learn from what came of a dial: proof that nothing was sent slows the account down, anything else ends that."""
@@ -66,7 +75,7 @@ class Account:
         self._failures += 1
         settings = self.settings
         pause = min(settings.longest_pause_seconds, settings.first_pause_seconds * 2.0 ** (self._failures - 1))
-        pause = max(pause, outcome.retry_after_seconds or 0.0)
+        pause = max(pause, min(outcome.retry_after_seconds or 0.0, settings.longest_retry_after_seconds))
         self.paused_until = max(self.paused_until, self.now() + pause)
         log.warning("account.paused", connection=self.connection, reason=outcome.reason, wait_ms=int(pause * 1000))
 
@@ -74,20 +83,24 @@ class Account:
 class Gate:
     """One lane's way to one account."""
 
-    def __init__(self, account: Account, *, partition: int, recent: Iterable[float]) -> None:
+    def __init__(self, account: Account, *, partition: int, recent: Iterable[tuple[float, float | None]]) -> None:
+        """`recent`: when this partition's owners claimed for the account, and when it was known what that came to."""
         limits, partitions = account.limits, account.settings.partitions
         self._account = account
+        self._partition = partition
         self._order = anyio.Lock()
         self._waiting = 0
         self._last_due = 0.0
         self._dial_seconds = 0.5
+        self._leaving: dict[float, float] = {}
+        """Dials that were begun and whose requests have not left, by when that was; and as of when they count."""
         self._claims: Pace | None = None
         self._dials: Pace | None = None
         if limits.calls_per_second is not None:
             share = share_of(limits.calls_per_second, partitions=partitions, partition=partition)
-            times, now = sorted(recent), account.now()
-            dialled = (max(time, min(now, time + _FROM_CLAIM_TO_DIAL_SECONDS)) for time in times)
-            self._claims, self._dials = Pace(share, times), Pace(share, dialled)
+            dials, now = list(recent), account.now()
+            self._claims = Pace(share, (claimed for claimed, _ in dials))
+            self._dials = Pace(share, (_left_by(claimed, known, now=now) for claimed, known in dials))
         self._share_in_flight = _part(limits.calls_in_flight, partitions, partition)
         self._places = anyio.CapacityLimiter(self._share_in_flight)
 
@@ -107,7 +120,7 @@ class Gate:
         """A place among the account's calls, and the permission to claim: in order, at the lane's pace."""
         self._waiting += 1
         try:
-            async with self._places, self._account.places:
+            async with self._places, self._account.places.taken(self._partition):
                 async with self._order:
                     await self._until_resumed()
                     await self._in_pace(self._claims)
@@ -121,13 +134,20 @@ class Gate:
 
     async def dial_now(self) -> float:
         """Return when the dial itself may start: claims that were acknowledged together do not leave together."""
-        return await self._in_pace(self._dials)
+        begun = await self._in_pace(self._dials)
+        self._leaving[begun] = begun
+        return begun
 
     def left(self, begun: float) -> None:
         """The request of the dial that was begun then has left: it counts from now, and claims keep their distance."""
-        for pace in (self._claims, self._dials):
+        now = self._account.now()
+        for pace, moment in ((self._claims, begun), (self._dials, self._leaving.pop(begun, begun))):
             if pace is not None:
-                pace.delay(begun, max(0.0, self._account.now() - begun))
+                pace.delay(moment, max(0.0, now - moment))
+
+    def over(self, begun: float) -> None:
+        """The dial that was begun then has come to its end: what has not left by now does not leave any more."""
+        self._leaving.pop(begun, None)
 
     def took(self, seconds: float) -> None:
         """Learn how long a dial takes, for the estimate of waiting."""
@@ -135,8 +155,8 @@ class Gate:
 
     def _expected_wait(self) -> float:
         by_pace = 0.0 if self._claims is None else self._waiting / self._claims.per_second
-        places = min(self._places.total_tokens, self._account.places.total_tokens)
-        free = min(self._places.available_tokens, self._account.places.available_tokens)
+        places = min(self._places.total_tokens, self._account.places.most)
+        free = min(self._places.available_tokens, self._account.places.free)
         by_places = max(0.0, self._waiting - free) * self._dial_seconds / places
         return max(by_pace, by_places)
 
@@ -147,18 +167,33 @@ class Gate:
         return self._last_due
 
     async def _until_resumed(self) -> None:
-        pause = self._account.paused_until - self._account.now()
+        pause = self._account.paused_seconds()
         if pause > 0:
             await anyio.sleep(min(pause, self._account.settings.inline_delay_seconds))
 
     async def _in_pace(self, pace: Pace | None) -> float:
         if pace is None:
             return 0.0
-        while (wait := pace.wait_seconds(self._account.now())) > 0:  # noqa: ASYNC110 -- time is what is waited for
+        while (wait := self._wait_seconds(pace)) > 0:  # noqa: ASYNC110 -- time is what is waited for
             await anyio.sleep(wait)
         now = self._account.now()
         pace.started(now)
         return now
+
+    def _wait_seconds(self, pace: Pace) -> float:
+        """What is about to leave stays in the window, however long it takes: it may leave at this very moment."""
+        now = self._account.now()
+        for begun, moment in self._leaving.items():
+            if self._dials is not None and now - moment >= _LEAVING_SECONDS:
+                self._dials.delay(moment, now - moment)
+                self._leaving[begun] = now
+        return pace.wait_seconds(now)
+
+
+def _left_by(claimed: float, known: float | None, *, now: float) -> float:
+    """The latest moment at which the request of a claim has left."""
+    latest = claimed + _FROM_CLAIM_TO_DIAL_SECONDS
+    return max(claimed, min(now, latest if known is None else min(latest, known)))
 
 
 def _part(limit: int | None, partitions: int, partition: int) -> float:

@@ -8,7 +8,7 @@ what will lead to one. Which decision is right is `policy`'s business; which com
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -140,12 +140,16 @@ class Dispatch:
                 body = b"" if entry is None else entry.digest
                 if not await self._settlement.finish(result, digest=body, to=origin.addressee):
                     await self.cancel(command, origin)
+                    return
             case policy.Publish(result):
                 await self._settlement.publish(result, origin.addressee)
+                return
             case policy.Repeat():
                 await self._settlement.publish_again(command.command_id, origin.addressee)
             case decision:
                 raise Broken(f"a cancel came to {type(decision).__name__}")
+        if entry is not None and entry.deferred is not None:
+            await self.let_go(entry.deferred)  # or it would come back when it is due, and tell its end once more
 
     async def let_go(self, deferred: Deferred) -> None:
         """Forget the deferral of a command whose result is published.
@@ -228,10 +232,12 @@ class Dispatch:
             key=case.origin.key,
             connection=command.connection,
             provider=provider.name,
+            not_sent=policy.not_sent(self._ledger.state.entry(command.command_id)),
             metadata=command.metadata,
             trace=case.origin.trace,
         )
-        await self._announce(plan, plan.known_by, provider.match_window_seconds)
+        late_seconds = provider.late_webhook_seconds
+        await self._announce(plan, plan.known_by, provider.match_window_seconds, late_seconds=late_seconds)
         reached("before_claim")
         if await self._ledger.claim(sending) == "contested":
             return _AGAIN  # policy finds the claim unsettled now
@@ -244,8 +250,15 @@ class Dispatch:
         return await self._conclude(case, plan, (sending, outcome), int(seconds * 1000))
 
     async def _dial(self, provider: Provider, plan: Plan, sending: Sending, gate: Gate) -> Outcome:
-        """The one place that dials. What expired while the claim was on its way is not dialled."""
+        """Dial when it is time."""
         begun = await gate.dial_now()
+        try:
+            return await self._dial_once(provider, plan, sending, lambda: gate.left(begun))
+        finally:
+            gate.over(begun)
+
+    async def _dial_once(self, provider: Provider, plan: Plan, sending: Sending, left: Callable[[], None]) -> Outcome:
+        """The one place that dials. What expired while the claim was on its way is not dialled."""
         expires_at = plan.command.expires_at
         if expires_at is not None and expires_at <= self._world.clock.now():
             return NotSent("not_tried", detail="expired before the request was sent")
@@ -259,7 +272,7 @@ class Dispatch:
             except Unavailable as error:
                 log.warning("testimony.lost", command_id=sending.command_id, error=error)
 
-        told = on_sent.set(lambda: gate.left(begun))
+        told = on_sent.set(left)
         try:
             return await self._world.dials.run(lambda: provider.dial(plan), orphaned)
         finally:
@@ -281,24 +294,34 @@ class Dispatch:
                     names = (f"call/{outcome.provider_call_id}",)
                     await self._announce(plan, names, case.provider.session_ttl_seconds)
                 await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
+                if outcome.provider_call_id is None and case.provider is not None:
+                    # No webhook names it so; but the watchdog sees by it that the call was taken, and waits for one.
+                    window_seconds = case.provider.match_window_seconds + case.provider.late_webhook_seconds
+                    await self._announce(plan, (f"call/{plan.call_id}",), window_seconds)
             case Refused():
                 await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
                 await self._retract(plan)
         return None
 
-    async def _announce(self, plan: Plan, names: Sequence[str], window_seconds: float) -> None:
-        """Let every replica know under which names the provider may speak of the call, as soon as we know them."""
+    async def _announce(
+        self, plan: Plan, names: Sequence[str], window_seconds: float, *, late_seconds: float = 0.0
+    ) -> None:
+        """Let every replica know under which names the provider may speak of the call, as soon as we know them.
+
+        Within the window the call begins; what tells of that may come by so much later.
+        """
         if not names:
             return
         world = self._world
         now = world.clock.now()
         known = Known(
             at=now,
-            until=lifetime(now, window_seconds),
+            until=lifetime(now, window_seconds + late_seconds),
             command_id=plan.command.command_id,
             call_id=plan.call_id,
             partition=self._ledger.partition.partition,
             metadata=plan.command.metadata,
+            begins_until=lifetime(now, window_seconds) if late_seconds else None,
         )
         while True:
             try:

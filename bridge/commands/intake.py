@@ -50,7 +50,10 @@ class Intake:
         self._poison_in_a_row = 0
         self._tasks: TaskGroup | None = None
         self._consumer: GroupConsumer | None = None
-        tools.world.metrics.lane_entries.set_function(lambda: sum(lane.entries for lane in self._lanes.values()))
+        tools.world.metrics.commands_deferred.set_function(lambda: sum(lane.deferred for lane in self._lanes.values()))
+        tools.world.metrics.lane_entries.set_function(
+            lambda: sum(lane.entries for lane in self._lanes.values()) + tools.kept.entries
+        )
 
     def stop(self) -> None:
         """Fetch nothing more; `run` drains its lanes, commits, leaves the group and returns."""

@@ -19,6 +19,7 @@ from bridge.bus.protocol import PartitionReader, Producer, Record, TopicPartitio
 from bridge.bus.watermark import Watermark
 from bridge.commands.dispatch import World
 from bridge.commands.ownership import Ownership, OwnershipSettings
+from bridge.ledger.kept import Kept
 from bridge.ledger.partition import Ended, LedgerPartition
 from bridge.model.errors import Unavailable
 from bridge.runtime.clock import epoch_ms
@@ -41,6 +42,7 @@ class Tools(msgspec.Struct, frozen=True):
     """What lanes share."""
 
     world: World
+    kept: Kept
     ledger_topic: str
     producer: Producer
     reader: PartitionReader
@@ -74,6 +76,11 @@ class Lane:
         return 0 if self._ownership is None else self._ownership.entries
 
     @property
+    def deferred(self) -> int:
+        """Commands whose time is waited for."""
+        return 0 if self._ownership is None else self._ownership.deferred
+
+    @property
     def full(self) -> bool:
         """Whether nothing more should be offered for now."""
         return self.backlog >= self._tools.settings.max_backlog
@@ -104,12 +111,18 @@ class Lane:
         self._closing.set()
 
     async def run(self) -> None:
-        """Own the partition until `close`: open, recover, work; and again, should the ledger say that it was lost."""
+        """Own the partition until `close`: open, recover, work; and again, should the ledger say that it was lost.
+
+        Returns when nothing is kept of it any more.
+        """
         while not self._closing.is_set():
             await self._own()
             if not self._closing.is_set():
                 with anyio.move_on_after(self._tools.settings.reopen_seconds):
                     await self._closing.wait()
+        self._unfinished.clear()
+        await anyio.sleep(self._tools.kept.keep_seconds)
+        self._tools.kept.forget()
 
     # -- for its ownership ------------------------------------------------------------------------------------------
 
@@ -151,6 +164,7 @@ class Lane:
             tools.reader,
             owner=uuid.uuid4().hex,
             settings=tools.settings.ownership.ledger,
+            known=tools.kept.take(self.partition.partition),
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_on_close, ledger, tasks.cancel_scope)
@@ -169,6 +183,7 @@ class Lane:
                     self._ownership = None
                     tools.world.metrics.lanes.dec()
             tasks.cancel_scope.cancel()
+        tools.kept.put(self.partition.partition, ledger.state)
         if ledger.ended is not None and not self._closing.is_set():
             log.warning("lane.ended", partition=self.partition.partition, reason=ledger.ended)
 
@@ -196,6 +211,7 @@ class Lane:
             partition=self.partition.partition,
             epoch=ledger.state.epoch,
             count=len(ledger.state.entries),
+            read=ledger.records_read,
             duration_ms=int((clock.monotonic() - started) * 1000),
         )
         return True

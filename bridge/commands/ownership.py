@@ -8,7 +8,7 @@ job whose lane has ended leaves its record unfinished. Opening and closing are t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
@@ -25,6 +25,7 @@ from bridge.commands.settle import Settlement
 from bridge.commands.sweep import Sweep, SweepSettings
 from bridge.ledger.partition import Ended, LedgerPartition, LedgerSettings
 from bridge.ledger.records import Deferred, Sending
+from bridge.ledger.state import recent_dials
 from bridge.model.codec import Envelope, decode_command, open_envelope
 from bridge.model.commands import CancelCall, Command, PlaceCall
 from bridge.model.errors import Poison, Unavailable
@@ -93,7 +94,6 @@ class Ownership:
         self._settlement = settlement
         self._recovery = Recovery(world, ledger, settlement, settings.recovery)
         self._gates: dict[str, Gate] = {}
-        self._recent: dict[str, Iterable[float]] = dict(ledger.state.recent_claims)
         self._tails: dict[object, anyio.Event] = {}
         self._jobs: TaskGroup | None = None
         self._due: list[tuple[int, str]] = []
@@ -130,12 +130,17 @@ class Ownership:
         """Commands held in memory."""
         return len(self._ledger.state.entries)
 
+    @property
+    def deferred(self) -> int:
+        """Commands whose time is waited for, those that were cancelled meanwhile among them."""
+        return len(self._due)
+
     def gate(self, connection: str) -> Gate:
         """This lane's way to an account."""
         gate = self._gates.get(connection)
         if gate is None:
             account = self._world.accounts[connection]
-            recent = self._recent.pop(connection, ())
+            recent = recent_dials(self._ledger.state, connection)
             gate = Gate(account, partition=self._ledger.partition.partition, recent=recent)
             self._gates[connection] = gate
         return gate

@@ -15,7 +15,7 @@ import msgspec
 from bridge.ledger.records import Sending
 from bridge.ledger.transitions import Entry, State
 from bridge.model.commands import CancelCall, PlaceCall
-from bridge.model.outcome import NotSent, RefusalReason, Refused
+from bridge.model.outcome import NotSent, NotSentReason, RefusalReason, Refused
 from bridge.model.results import (
     CallCancelled,
     CallExpired,
@@ -90,6 +90,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 5
     retry_base_seconds: float = 0.5
     retry_max_seconds: float = 60.0
+    longest_retry_after_seconds: float = 900.0
+    """A longer pause that a provider asks for is taken as this one."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +124,7 @@ def decide(question: Question, limits: Limits) -> Decision:
                 connection=command.connection,
                 provider=question.provider,
                 attempts=0 if entry is None else entry.attempt,
+                not_sent=not_sent(entry),
                 metadata=command.metadata,
                 expires_at=command.expires_at,
             )
@@ -148,6 +151,7 @@ def decide_cancel(command: CancelCall, entry: Entry | None) -> Decision:
                     call_id=call_id,
                     connection=None if waiting is None else waiting.connection,
                     attempts=0 if entry is None else entry.attempt,
+                    not_sent=not_sent(entry),
                     metadata={} if waiting is None else waiting.metadata,
                 )
             )
@@ -159,6 +163,7 @@ def decide_cancel(command: CancelCall, entry: Entry | None) -> Decision:
                     command_id=command.command_id,
                     call_id=call_id,
                     attempts=0 if entry is None else entry.attempt,
+                    not_sent=not_sent(entry),
                     reason="too_late_to_cancel",
                     detail=f"the command is {state.value}",
                 )
@@ -166,10 +171,13 @@ def decide_cancel(command: CancelCall, entry: Entry | None) -> Decision:
 
 
 def retry_delay_seconds(outcome: NotSent, *, attempt: int, limits: Limits, jitter: float) -> float:
-    """How long to wait before the next attempt: doubling, jittered (0 ≤ `jitter` < 1), never less than was asked for."""
+    """How long to wait before the next attempt: doubling, jittered (0 ≤ `jitter` < 1).
+
+    Never less than was asked for, of which `longest_retry_after_seconds` count at most.
+    """
     doubled = limits.retry_base_seconds * 2.0 ** (attempt - 1)
     backoff = min(limits.retry_max_seconds, doubled) * (0.5 + jitter / 2)
-    return max(backoff, outcome.retry_after_seconds or 0.0)
+    return max(backoff, min(outcome.retry_after_seconds or 0.0, limits.longest_retry_after_seconds))
 
 
 def given_up(entry: Entry) -> Refused:
@@ -180,6 +188,17 @@ def given_up(entry: Entry) -> Refused:
         reason: RefusalReason = "rate_limited" if outcome.reason == "rate_limited" else "provider_unreachable"
         return Refused(reason, detail=f"{detail}: {outcome.reason}: {outcome.detail}")
     return Refused("provider_unreachable", detail=detail)
+
+
+def not_sent(entry: Entry | None) -> tuple[NotSentReason, ...]:
+    """Why the attempts so far did not dial, as far as memory goes, the first one first."""
+    if entry is None:
+        return ()
+    sending, unsent = entry.sending, entry.unsent
+    before = () if sending is None else sending.not_sent
+    if unsent is None or not isinstance(unsent.outcome, NotSent) or unsent.attempt < entry.attempt:
+        return before
+    return (*before, unsent.outcome.reason)
 
 
 _REUSED = "a command with this id and another body is known; give every command an id of its own"
@@ -213,6 +232,7 @@ def _refused(question: Question, refused: Refused) -> CallRefused:
         connection=command.connection,
         provider=question.provider,
         attempts=0 if question.entry is None else question.entry.attempt,
+        not_sent=not_sent(question.entry),
         metadata=command.metadata,
         reason=refused.reason,
         provider_status=refused.provider_status,

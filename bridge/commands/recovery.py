@@ -70,18 +70,16 @@ class Recovery:
     def take_over(self) -> list[str]:
         """Everything that former owners left in doubt or owed; returns what can be brought to its end at once."""
         state = self._ledger.state
-        for sending in state.unsettled():
+        # Of a million commands almost all are archived, and nothing else happens while this looks at them.
+        entries = {command_id: entry for command_id, entry in state.entries.items() if entry.archived is None}
+        for sending in state.unsettled(entries):
             self.add(sending, Unknown("owner_gone"), None)
-        for entry in state.entries.values():
+        for entry in entries.values():
             # Proven not sent, and not at hand: should nobody bring the command again, it is refused in time.
             if entry.state is State.FREE and entry.unsent is not None and entry.sending is not None:
                 self.add(entry.sending, Unknown("owner_gone"), None)
-        heard = [
-            command_id
-            for command_id, entry in state.entries.items()
-            if entry.archived is None and self._world.index.heard_of(command_id) is not None
-        ]
-        return [*(command_id for command_id, entry in state.entries.items() if entry.owed), *heard]
+        heard = [command_id for command_id in entries if self._world.index.heard_of(command_id) is not None]
+        return [*(command_id for command_id, entry in entries.items() if entry.owed), *heard]
 
     def add(self, sending: Sending, outcome: Unknown, duration_ms: int | None) -> None:
         """Doubt a claim. Doubting it again changes nothing."""
@@ -116,8 +114,7 @@ class Recovery:
             doubt = self._doubts.get(command_id)
             if entry.unsure is None and doubt is not None and doubt.until > self._now():
                 return False  # the command may yet come again, and be tried again
-            await self._settlement.give_up(command_id)
-            return True
+            return await self._settlement.give_up(command_id)
         evidence = self._evidence(command_id)
         if evidence is not None and entry.sending is not None:
             outcome, by = evidence

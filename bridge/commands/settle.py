@@ -11,11 +11,11 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.commands.policy import given_up
+from bridge.commands.policy import given_up, not_sent
 from bridge.commands.results import Results
 from bridge.ledger.partition import LedgerPartition
 from bridge.ledger.records import CommandRecord, Sending, Settled, Unsure
-from bridge.ledger.transitions import Entry
+from bridge.ledger.transitions import Entry, settles_unknown
 from bridge.model.errors import Broken
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.model.results import (
@@ -68,6 +68,7 @@ class Settlement:
             result=result_type(result),
             reason=getattr(result, "reason", None),
             attempts=result.attempts,
+            not_sent=list(result.not_sent),
         )
         reached("after_publish")
 
@@ -83,11 +84,13 @@ class Settlement:
         if entry.owed:
             await self.pay(command_id)
         elif entry.archived is not None:
-            settled = await self._ledger.recall(command_id)
-            if settled.result is not None:
-                await self.publish(settled.result, to)
+            is_settlement = settles_unknown(entry)
+            result = (await self._ledger.recall(command_id)).result
+            if result is not None:
+                await self.publish(settling(result) if is_settlement else result, to)
         elif entry.settled is not None and entry.settled.result is not None:
-            await self.publish(entry.settled.result, to)
+            result = entry.settled.result
+            await self.publish(settling(result) if settles_unknown(entry) else result, to)
         elif entry.unsure is not None:
             await self.publish(entry.unsure.result, to)
 
@@ -145,6 +148,7 @@ class Settlement:
             connection=sending.connection,
             provider=sending.provider,
             attempts=sending.attempt,
+            not_sent=sending.not_sent,
             metadata=sending.metadata,
             reason=outcome.reason,
             provider_status=outcome.provider_status,
@@ -175,30 +179,35 @@ class Settlement:
             return
         if entry.settled is None or entry.settled.result is None:
             if entry.unsure is not None:
-                await self._pay(entry.unsure)
+                await self._pay(msgspec.structs.replace(entry.unsure, epoch=self._ledger.state.epoch))
             return
         result = entry.settled.result
-        if entry.unsure is not None and isinstance(result, CallInitiated | CallRefused):
-            result = msgspec.structs.replace(result, settles_unknown=True)
+        if entry.unsure is not None:
+            result = settling(result)
         own = msgspec.structs.replace(entry.settled, epoch=self._ledger.state.epoch, result=result)
         await self._pay(own)
 
-    async def give_up(self, command_id: str) -> None:
+    async def give_up(self, command_id: str) -> bool:
         """A former owner has proven that its attempt did not dial, and the command itself is no longer at hand.
+
+        This is a decision, like any end without a dial: False if the log told of something else meanwhile.
 
         Raises:
             Ended: the lane was succeeded.
         """
         entry = self._ledger.state.entry(command_id)
         if entry is None or entry.unsent is None:
-            return
+            return True
         result = self._refused(entry, entry.unsent)
         if entry.unsure is not None:
             result = msgspec.structs.replace(result, settles_unknown=True)
         settled = msgspec.structs.replace(
-            entry.unsent, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result
+            entry.unsent, epoch=self._ledger.state.epoch, at_ms=epoch_ms(self._clock), result=result, owed=True
         )
-        await self._pay(settled)
+        if await self._ledger.claim(settled) == "contested":
+            return False
+        await self._publish_owed(settled)
+        return True
 
     async def testify(self, sending: Sending, outcome: Outcome, *, duration_ms: int) -> None:
         """What came of a dial whose lane is no more, as evidence for the new owner. Publishes nothing.
@@ -217,9 +226,12 @@ class Settlement:
 
     async def _pay(self, record: Settled | Unsure) -> None:
         """Write a result down as owed, publish it, and write down that it is not owed any more."""
+        await self._ledger.write(msgspec.structs.replace(record, owed=True))
+        await self._publish_owed(record)
+
+    async def _publish_owed(self, record: Settled | Unsure) -> None:
         if record.result is None:
             raise Broken("nothing is owed without a result")
-        await self._ledger.write(msgspec.structs.replace(record, owed=True))
         reached("after_settle")
         await self.publish(record.result, addressee(record))
         await self._ledger.write(msgspec.structs.replace(record, owed=False))
@@ -234,10 +246,18 @@ class Settlement:
             connection=None if sending is None else sending.connection,
             provider=None if sending is None else sending.provider,
             attempts=settled.attempt,
+            not_sent=not_sent(entry),
             metadata={} if sending is None else sending.metadata,
             reason=refused.reason,
             detail=refused.detail,
         )
+
+
+def settling(result: Result) -> Result:
+    """The same result, as one that settles what was published as unknown."""
+    if isinstance(result, CallInitiated | CallRefused):
+        return msgspec.structs.replace(result, settles_unknown=True)
+    return result
 
 
 def result_of(
@@ -252,6 +272,7 @@ def result_of(
                 connection=sending.connection,
                 provider=sending.provider,
                 attempts=sending.attempt,
+                not_sent=sending.not_sent,
                 metadata=sending.metadata,
                 provider_call_id=outcome.provider_call_id,
                 accepted_at=at,
@@ -265,6 +286,7 @@ def result_of(
                 connection=sending.connection,
                 provider=sending.provider,
                 attempts=sending.attempt,
+                not_sent=sending.not_sent,
                 metadata=sending.metadata,
                 reason=outcome.reason,
                 provider_status=outcome.provider_status,

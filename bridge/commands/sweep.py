@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from bridge.ledger.partition import Ended, LedgerPartition, Tombstone
-from bridge.ledger.transitions import Entry
+from bridge.ledger.transitions import Entry, State
 from bridge.runtime.clock import Clock
 
 _TOMBSTONES_AT_ONCE = 500
@@ -62,16 +62,26 @@ class Sweep:
 
 
 def _claims(command_id: str, entry: Entry) -> list[bytes]:
-    """What would lead to something, did it stand alone: claims, and the deferral."""
-    deferral = [] if entry.deferred is None else [f"{command_id}/deferred".encode()]
-    return [*deferral, *(f"{command_id}/sending/{attempt}".encode() for attempt in range(1, entry.attempt + 1))]
+    """What would lead to something, did it stand alone: claims, the deferral, and what was said and is void."""
+    kinds = [] if entry.deferred is None else ["deferred"]
+    kinds += (f"decided/{epoch}" for epoch in entry.decided if epoch != entry.standing_decision)
+    kinds += (f"sending/{attempt}" for attempt in range(1, entry.attempt + 1))
+    if entry.state is not State.UNKNOWN:
+        kinds += _doubts(entry)
+    return [f"{command_id}/{kind}".encode() for kind in kinds]
+
+
+def _doubts(entry: Entry) -> list[str]:
+    return [f"unsure/{attempt}" for attempt in range(1, entry.doubted + 1)]
 
 
 def _ends(command_id: str, entry: Entry) -> list[bytes]:
     unsent = entry.unsent.attempt if entry.unsent is not None else 0
     unsent = max(unsent, entry.archived.unsent if entry.archived is not None else 0)
-    keys = [f"{command_id}/unsent/{attempt}".encode() for attempt in range(1, unsent + 1)]
-    keys.append(f"{command_id}/settled/{entry.attempt}".encode())
-    if entry.unsure is not None or (entry.archived is not None and entry.archived.was_unsure):
-        keys.append(f"{command_id}/unsure/{entry.attempt}".encode())
-    return keys
+    kinds = [f"unsent/{attempt}" for attempt in range(1, unsent + 1)]
+    kinds.append(f"settled/{entry.attempt}")
+    if entry.standing_decision is not None:
+        kinds.append(f"decided/{entry.standing_decision}")
+    if entry.state is State.UNKNOWN:
+        kinds += _doubts(entry)
+    return [f"{command_id}/{kind}".encode() for kind in kinds]

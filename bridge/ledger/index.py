@@ -28,6 +28,8 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of what is held."""
 
     max_entries: int = 1_000_000
+    clock_slack_seconds: float = 5.0
+    """So much earlier than we dialled a call may begin by its provider's clock."""
     poll_records: int = 500
     poll_seconds: float = 0.2
 
@@ -46,6 +48,13 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """False where the session was matched by a name that could have meant several calls: no evidence, then."""
     ended: bool = False
     """The session's end is on the events topic."""
+    begins_until: datetime | None = None
+    """A name that is kept for longer than the call may take to begin, for webhooks that come late, means only calls
+    that begin from `at` to then. None: any that is heard of in its time."""
+
+    def may_begin(self, at: datetime, *, slack_seconds: float) -> bool:
+        """Whether what began at that time may be this call."""
+        return self.begins_until is None or self.at - timedelta(seconds=slack_seconds) <= at <= self.begins_until
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -102,10 +111,17 @@ class Index:
             await self._changed.wait()
         return known
 
-    def match(self, connection: str, names: Sequence[str]) -> Match | None:
-        """The newest call that may be meant by one of these names, if any is within its time."""
+    def match(self, connection: str, names: Sequence[str], *, occurred_at: datetime | None = None) -> Match | None:
+        """The newest call that may be meant by one of these names, if any is within its time.
+
+        Args:
+            connection: to which the names belong.
+            names: in the order of their worth.
+            occurred_at: when the call began, as its provider says; None: now.
+        """
+        at = occurred_at or self._clock.now()
         for name in names:
-            keys = [key for key in self._by_name.get(f"{connection}/{name}", ()) if self._alive(key) is not None]
+            keys = [key for key in self._by_name.get(f"{connection}/{name}", ()) if self._may_mean(key, at)]
             if keys:
                 return Match(keys[-1], self._entries[keys[-1]], certain=len(keys) == 1)
         return None
@@ -231,6 +247,10 @@ class Index:
     def _alive(self, key: str) -> Known | None:
         known = self._entries.get(key)
         return known if known is not None and known.until > self._clock.now() else None
+
+    def _may_mean(self, key: str, at: datetime) -> bool:
+        known = self._alive(key)
+        return known is not None and known.may_begin(at, slack_seconds=self._settings.clock_slack_seconds)
 
     def _expire(self) -> None:
         """Forget what is past its time."""

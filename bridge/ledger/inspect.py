@@ -16,8 +16,9 @@ from bridge.bus.protocol import Bus
 from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger import records
 from bridge.ledger.records import CommandRecord, Deferred, Fence, Record, Sending, Settled, Unsure
-from bridge.ledger.transitions import LedgerState
+from bridge.ledger.state import LedgerState
 from bridge.model.codec import rfc3339
+from bridge.model.errors import Unavailable
 from bridge.model.results import result_type
 
 _BATCH = 1000
@@ -53,6 +54,9 @@ async def find(bus: Bus, topic: str, command_id: str) -> list[str]:
 
 
 async def _read(bus: Bus, topic: str) -> AsyncIterator[BusRecord]:
+    async with bus.admin() as admin:
+        if topic not in await admin.describe([topic]):
+            raise Unavailable(f"there is no topic {topic}")
     async with bus.tail(topic, from_beginning=True) as tail:
         while tail.lag() > 0:
             for record in await tail.poll(max_records=_BATCH, timeout_seconds=_STEP_SECONDS):
@@ -66,6 +70,7 @@ def _fold(state: LedgerState, record: BusRecord) -> None:
     parts = records.parts_of(record.key or b"")
     if parts is not None:
         state.erase(parts, record.offset)
+    state.next_offset = max(state.next_offset, record.offset + 1)  # a probe
 
 
 def _describe(partition: int, state: LedgerState) -> Iterator[str]:

@@ -18,7 +18,7 @@ from bridge.bus.protocol import PartitionReader, Position, Producer, TopicPartit
 from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger import records
 from bridge.ledger.records import Deferred, Fence, Record, Sending, Settled
-from bridge.ledger.transitions import LedgerState
+from bridge.ledger.state import LedgerState, Verdict
 from bridge.model.errors import Broken, Poison, Unavailable
 from bridge.runtime.crashpoints import reached
 
@@ -76,10 +76,13 @@ class LedgerPartition:
         *,
         owner: str,
         settings: LedgerSettings,
+        known: LedgerState | None = None,
     ) -> None:
         self.partition = partition
-        self.state = LedgerState(owner)
+        self.state = LedgerState(owner, known)
         self.ended: str | None = None
+        self.records_read = 0
+        """In front of the fence, by all tries to open."""
         self._producer = producer
         self._reader = reader
         self._settings = settings
@@ -96,13 +99,16 @@ class LedgerPartition:
         """Told of the length of each gap."""
 
     async def open(self, *, at_ms: int) -> None:
-        """Write the fence, then read everything up to it. After this the state is complete.
+        """Write the fence, read everything up to it, and then what others have written behind it meanwhile.
+
+        After this the state is complete: a record that compaction took from the first reading stands behind the fence
+        once more, as a later copy, and the second reading finds it there. What is known already, from an earlier try
+        or an earlier ownership, is not read again.
 
         Raises:
-            Unavailable: Kafka does not take the fence or does not give the records in time.
+            Unavailable: Kafka does not take the fence or does not give the records in time. It may be opened again.
             Ended: a later fence was read already.
         """
-        self.state = LedgerState(self.state.owner)  # what an earlier try has read, this one reads again
         fence = Fence(self.state.owner, at_ms)
         reached("before_fence")
         position = await self._producer.publish(
@@ -112,12 +118,29 @@ class LedgerPartition:
             partition=self.partition.partition,
         )
         reached("after_fence")
-        async for batch in self._reader.read(self.partition, start=0, end=position.offset):
+        if self.state.next_offset > position.offset:  # the log that was read is no more
+            self.state = LedgerState(self.state.owner)
+        async for batch in self._reader.read(self.partition, start=self.state.next_offset, end=position.offset):
+            self.records_read += len(batch)
             for record in batch:
                 self._fold(record)
         self.state.fold(fence, position.offset)
         # An earlier try's fence may stand in the log as well; this one was waited for.
         self.state.epoch = position.offset
+        await self._look_behind_the_fence()
+
+    async def _look_behind_the_fence(self) -> None:
+        key = self._probe_key
+        position = await self._producer.publish(
+            self.partition.topic, key=key, value=None, partition=self.partition.partition
+        )
+        if position.offset > self.state.next_offset:
+            await self._fold_gap(self.state.next_offset, position.offset)
+        self._erase(key, position.offset)
+
+    @property
+    def _probe_key(self) -> bytes:
+        return f"probe/{self.state.owner}".encode()
 
     async def write(self, *items: Record | Tombstone) -> None:
         """Append records, in order; returns when all are acknowledged and folded.
@@ -147,7 +170,7 @@ class LedgerPartition:
         Raises:
             Ended: as for `write`.
         """
-        await self._commit([_Write(Tombstone(f"probe/{self.state.owner}".encode()))])
+        await self._commit([_Write(Tombstone(self._probe_key))])
 
     async def testify(self, record: Settled) -> None:
         """Append what a dial came to although the lane may be no more: evidence for whoever owns the partition now.
@@ -245,13 +268,13 @@ class LedgerPartition:
 
     async def _account(self, offset: int, write: _Write) -> None:
         """Take in one acknowledged record: first whatever stands between it and what the lane has seen."""
-        foreign: frozenset[str] = frozenset()
+        against: frozenset[str] = frozenset()
         if offset > self.state.next_offset:
-            foreign = await self._fold_gap(self.state.next_offset, offset)
+            against = await self._fold_gap(self.state.next_offset, offset)
         record = write.record
         if isinstance(record, Sending) or (isinstance(record, Settled) and record.is_decision):
             # Not only the gap in front of this claim speaks: an earlier write's gap may have told of the id as well.
-            counts = record.command_id not in foreign and self.state.may_count(record)
+            counts = record.command_id not in against and self.state.may_count(record)
             write.claim = "counted" if counts else "contested"
         if write.record is None:
             self._erase(write.key, offset)
@@ -268,7 +291,7 @@ class LedgerPartition:
                 self._recent.popitem(last=False)
 
     async def _fold_gap(self, start: int, end: int) -> frozenset[str]:
-        """Read what stands in `[start, end)`, judge it and fold it in.
+        """Read what stands in `[start, end)`, judge it and fold it in; ids of which a claim does not count now.
 
         Raises:
             Ended: a foreign fence, or an offset of which nothing is left.
@@ -276,17 +299,20 @@ class LedgerPartition:
         self.on_gap(end - start)
         expected = start
         foreign: set[str] = set()
+        against: set[str] = set()
         for record in await self._read_patiently(start, end):
             if record.offset != expected:
                 break
             expected += 1
-            foreign |= self._judge(record)
+            verdict = self._judge(record)
+            foreign |= verdict.foreign
+            against |= verdict.against
             self._fold(record)
         if expected != end:
             raise Ended(f"offset {expected} in front of an own record has been compacted away")
         if foreign:
             self.on_foreign(frozenset(foreign))
-        return frozenset(foreign)
+        return frozenset(against)
 
     async def _read_patiently(self, start: int, end: int) -> list[BusRecord]:
         """Read a gap, again and again while Kafka is away: there is nothing better to do with a claim in hand."""
@@ -297,17 +323,17 @@ class LedgerPartition:
             except Unavailable:
                 await anyio.sleep(self._settings.retry_seconds)
 
-    def _judge(self, record: BusRecord) -> frozenset[str]:
-        """Ids about which somebody else wrote. Raises `Ended` where the record ends the lane."""
+    def _judge(self, record: BusRecord) -> Verdict:
+        """Whose ids somebody else wrote about. Raises `Ended` where the record ends the lane."""
         if record.value is None:
-            return frozenset()
+            return Verdict()
         found = self._decode(record, record.value)
         verdict = self.state.judge(found, record.offset)
         if verdict.ended is not None:
             raise Ended(verdict.ended)
         if isinstance(found, Deferred) and found.epoch != self.state.epoch:
             self.on_deferred(found)
-        return verdict.foreign
+        return verdict
 
     def _fold(self, record: BusRecord) -> None:
         if record.value is None:

@@ -11,9 +11,11 @@ from typing import TypeAlias
 import msgspec
 
 from bridge.model.commands import PlaceCall
-from bridge.model.outcome import Outcome
+from bridge.model.outcome import Accepted, NotSentReason, Outcome, Refused
 from bridge.model.results import Result
 from bridge.model.words import JsonObject
+
+_SAID_BY_THE_PROVIDER = (Accepted, Refused)
 
 
 class Fence(msgspec.Struct, frozen=True, tag_field="kind", tag="fence"):
@@ -35,6 +37,8 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     """The command's record key, under which its result is published."""
     connection: str
     provider: str
+    not_sent: tuple[NotSentReason, ...] = ()
+    """Why the attempts before this one did not dial."""
     metadata: JsonObject = {}
     trace: tuple[tuple[str, bytes], ...] = ()
 
@@ -43,6 +47,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     """Knowledge of what an attempt came to. With a `result` the command is finished; without, it may be tried again.
 
     The two have keys of their own (`settled`, `unsent`): a proof that comes late must not let compaction take a result.
+    So has each owner's decision (`decided`, with its epoch): one that was never told must not take one that was.
     Attempt 0 is a command that ended before any claim: refused, expired, cancelled. `owed`: the command's offset may be
     committed already, so nothing but this record leads to the publication of its result; once it is published, the
     record is written again without.
@@ -50,8 +55,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
     @property
     def is_decision(self) -> bool:
-        """An end without a dial: no knowledge, but a decision of the owner, void where there is a claim."""
-        return self.outcome is None
+        """An end without a dial: no knowledge, but a decision of the owner, void where a later owner has a claim."""
+        return self.result is not None and not isinstance(self.outcome, _SAID_BY_THE_PROVIDER)
 
     command_id: str
     attempt: int
@@ -123,6 +128,8 @@ def key_of(record: Record) -> bytes:
         case Sending():
             return f"{record.command_id}/sending/{record.attempt}".encode()
         case Settled():
+            if record.is_decision:
+                return f"{record.command_id}/decided/{record.epoch}".encode()
             kind = "unsent" if record.result is None else "settled"
             return f"{record.command_id}/{kind}/{record.attempt}".encode()
         case Unsure():
@@ -130,7 +137,7 @@ def key_of(record: Record) -> bytes:
 
 
 class KeyParts(msgspec.Struct, frozen=True):
-    """A key taken apart, for tombstones: `command_id` is None for a fence."""
+    """A key taken apart, for tombstones: `command_id` is None for a fence; `attempt` is an epoch for a decision."""
 
     command_id: str | None
     kind: str
@@ -144,7 +151,9 @@ def parts_of(key: bytes) -> KeyParts | None:
         return KeyParts(text.removesuffix("/deferred"), "deferred")
     pieces = text.rsplit("/", 2)
     match pieces:
-        case [command_id, "sending" | "settled" | "unsent" | "unsure" as kind, number] if number.isdecimal():
+        case [command_id, "sending" | "settled" | "decided" | "unsent" | "unsure" as kind, number] if (
+            number.isdecimal()
+        ):
             return KeyParts(command_id, kind, int(number))
         case ["fence", _]:
             return KeyParts(None, "fence")

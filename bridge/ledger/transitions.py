@@ -13,8 +13,12 @@ folds it in, and only then decides:
     a foreign fence with a later offset   has been succeeded: it ends, without a dial
     an offset that compaction emptied     cannot know what stood there: it ends, without a dial
     a foreign `sending` of the claimed id the claim does not count: unsettled, evidence may come
-    a foreign `settled` or `unsure`       is knowledge, and welcome; a claim of that id does not count
+    a foreign `settled`                   is knowledge, and welcome; a claim of that id does not count
+    a former owner's word (see below)     is void where there is a claim, and the owner's own where there is none
     own copies (a retried write)          nothing new
+
+What compaction took from in front of the fence, because it stands behind it once more, a lane finds by reading a second
+time when it opens: from its fence to a place that is acknowledged after the first reading. Only then it acts.
 
 States of a command id, from its records (each kind has its own key; the highest attempt speaks):
 
@@ -25,39 +29,25 @@ States of a command id, from its records (each kind has its own key; the highest
       ├──deferred──▶ DEFERRED ──sending──▶ …
       └──settled(attempt 0)──▶ FINISHED (refused, expired or cancelled before any claim)
 
-An end without a dial (refused, expired, cancelled) is a decision, not knowledge: it is judged by its gap as a claim is,
-and where a claim stands before it, it is void.
+An end without a dial (refused, expired, cancelled, given up) is a decision, not knowledge. It is judged by its gap as a
+claim is, and told only if it counts. Decision and `unsure` are an owner's word: void where a later owner has claimed the
+command or said something else, in whatever order the two stand. That owner did not know of the word, so it was never
+told. Each owner's decision has a key of its own: one that was never told must not let compaction take one that was.
 
-Invariants: nothing leads from UNSETTLED or UNKNOWN to a claim except `settled(not_sent)` of that very attempt; records
-fold to the same state in whatever order copies arrive; knowledge is never taken back.
+Invariants: nothing leads from UNSETTLED or UNKNOWN to a claim except `settled(not_sent)` of that very attempt (a void
+word apart); whether a command is over depends on no order of records and copies; knowledge is never taken back.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from enum import Enum
-from typing import TypeVar
+from typing import TypeGuard
 
 import msgspec
 
-from bridge.ledger.records import (
-    CommandRecord,
-    Deferred,
-    Fence,
-    KeyParts,
-    Record,
-    Sending,
-    Settled,
-    Unsure,
-    key_of,
-)
+from bridge.ledger.records import CommandRecord, Deferred, KeyParts, Sending, Settled, Unsure
 from bridge.model.results import CallCancelled
-
-S = TypeVar("S", Sending, Settled, Unsure)
-
-_RECENT_CLAIMS = 10_000
-"""As many as an account may be allowed in a second."""
 
 
 class State(Enum):
@@ -78,16 +68,31 @@ class Archived(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     at_ms: int
     offset: int
+    epoch: int
     was_cancelled: bool = False
-    was_unsure: bool = False
     unsent: int = 0
     """The last attempt that was proven not to have dialled, if any was."""
+    is_decision: bool = False
+    settles_unknown: bool = False
+    """It is to be told as a settlement."""
 
 
 class Entry:
-    """All that is known of one command id. Changed by `LedgerState` only."""
+    """All that is known of one command id. Changed by `fold` and `erase` only."""
 
-    __slots__ = ("archived", "contested", "deferred", "sending", "settled", "settled_offset", "unsent", "unsure")
+    __slots__ = (
+        "archived",
+        "claimed_in",
+        "contested",
+        "decided",
+        "deferred",
+        "doubted",
+        "sending",
+        "settled",
+        "settled_offset",
+        "unsent",
+        "unsure",
+    )
 
     def __init__(self) -> None:
         self.sending: Sending | None = None
@@ -101,6 +106,12 @@ class Entry:
         self.archived: Archived | None = None
         self.contested = 0
         """The attempt that two owners have claimed, if any: no claim of it counts."""
+        self.claimed_in = -1
+        """The epoch of the last owner that claimed it, under whichever attempt."""
+        self.decided: tuple[int, ...] = ()
+        """Epochs of the owners whose decisions about it stand in the log, void or not: all are to be erased one day."""
+        self.doubted = 0
+        """The last attempt that somebody said nobody knows about, void or not: likewise."""
 
     @property
     def owed(self) -> bool:
@@ -127,13 +138,34 @@ class Entry:
     @property
     def state(self) -> State:
         """See the table at the head of this file."""
-        if self.archived is not None or self.settled is not None:
+        return self.state_given(self.settled, self.unsure)
+
+    def state_given(self, settled: Settled | None, unsure: Unsure | None) -> State:
+        """The same, did only these statements stand."""
+        if self.archived is not None or settled is not None:
             return State.FINISHED
-        if self.unsure is not None:
+        if unsure is not None:
             return State.UNKNOWN
         if self.sending is not None and (self.unsent is None or self.unsent.attempt < self.sending.attempt):
             return State.UNSETTLED
         return State.DEFERRED if self.deferred is not None else State.FREE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to come but its erasure; so it is with what came in after that, too."""
+        if self.archived is not None:
+            return True
+        remnant = self.sending is None and (self.unsent is not None or bool(self.decided))
+        state = self.state
+        is_over = state is State.FINISHED or state is State.UNKNOWN or (state is State.FREE and remnant)
+        return is_over and not self.owed
+
+    @property
+    def standing_decision(self) -> int | None:
+        """The epoch of the decision that is its end, if one is."""
+        if self.archived is not None:
+            return self.archived.epoch if self.archived.is_decision else None
+        return self.settled.epoch if self.settled is not None and self.settled.is_decision else None
 
     def records(self) -> Iterable[CommandRecord | Archived]:
         """What is remembered, each kind once."""
@@ -141,165 +173,46 @@ class Entry:
         return (record for record in known if record is not None)
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What a gap in front of an acknowledged offset means for the lane."""
-
-    ended: str | None = None
-    """Why the lane has to end, if it has to."""
-    foreign: frozenset[str] = frozenset()
-    """Command ids about which somebody else wrote: a claim of one of them does not count now."""
-
-
-class LedgerState:
-    """One lane's knowledge of its ledger partition. `next_offset` is directly behind everything it has seen."""
-
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
-        self.epoch = -1
-        self.next_offset = 0
-        self.entries: dict[str, Entry] = {}
-        self.recent_claims: dict[str, deque[float]] = {}
-        """When each connection was claimed for last, in wall-clock seconds: what a new owner's pace goes on from."""
-        self._old_fences: dict[str, Fence] = {}
-        self._last_owner = ""
-        self._last_fence = -1
-
-    def entry(self, command_id: str) -> Entry | None:
-        """What is known of the id, if anything."""
-        return self.entries.get(command_id)
-
-    def fold(self, record: Record, offset: int) -> None:
-        """Take in one record, whoever wrote it. Folding a copy again changes nothing."""
-        match record:
-            case Fence():
-                self._fold_fence(record, offset)
-            case Settled() if record.result is not None and not record.owed and self._is_late(record):
-                # Written late by a former owner, who does not publish any more: the owner owes the result.
-                self._fold_command(msgspec.structs.replace(record, owed=True), offset)
-            case _:
-                self._fold_command(record, offset)
-        self.next_offset = max(self.next_offset, offset + 1)
-
-    def erase(self, key: KeyParts, offset: int) -> None:
-        """Take in a tombstone."""
-        self.next_offset = max(self.next_offset, offset + 1)
-        entry = None if key.command_id is None else self.entries.get(key.command_id)
-        if key.command_id is None or entry is None:
-            return
-        _erase(entry, key)
-        _archive(entry)
-        if not any(True for _ in entry.records()):
-            del self.entries[key.command_id]
-
-    def _fold_fence(self, fence: Fence, offset: int) -> None:
-        if fence.owner != self.owner:
-            self._old_fences[fence.owner] = fence
-        elif self.epoch < 0:
-            self.epoch = offset
-        if fence.owner != self._last_owner:  # a copy (a retried write, a probe) begins no new ownership
-            self._last_owner, self._last_fence = fence.owner, offset
-
-    def _is_late(self, record: Settled) -> bool:
-        """Whether somebody else's fence stands between the writer's and this record."""
-        return record.epoch != self.epoch and record.epoch < self._last_fence
-
-    def _fold_command(self, record: CommandRecord, offset: int) -> None:
-        entry = self.entries.get(record.command_id)
-        if entry is None:
-            entry = self.entries[record.command_id] = Entry()
-        if isinstance(record, Sending):
-            times = self.recent_claims.setdefault(record.connection, deque(maxlen=_RECENT_CLAIMS))
-            times.append(record.at_ms / 1000)
-        if isinstance(record, Settled) and record.is_decision and entry.state in {State.UNSETTLED, State.UNKNOWN}:
-            return  # whoever decided it did not know of the claim
-        if entry.archived is None:
-            _merge(entry, record, offset)
-            _archive(entry)
-            if entry.state in {State.FINISHED, State.UNKNOWN}:
-                # What is over stands in the order of its end, so that letting go of the oldest need not look at all.
-                self.entries[record.command_id] = self.entries.pop(record.command_id)
-        elif isinstance(record, Settled) and record.result is not None and record.attempt == entry.archived.attempt:
-            # A copy: compaction will leave only this one.
-            entry.archived = msgspec.structs.replace(entry.archived, offset=offset)
-
-    def judge(self, record: Record, offset: int) -> Verdict:
-        """What a record in a gap means, before it is folded."""
-        match record:
-            case Fence() if record.owner != self.owner and offset > self.epoch:
-                return Verdict(ended=f"another owner's fence stands at offset {offset}")
-            case Sending() | Settled() | Unsure() if record.epoch != self.epoch:
-                return Verdict(foreign=frozenset({record.command_id}))
-            case _:
-                return Verdict()
-
-    def may_count(self, claim: Sending | Settled) -> bool:
-        """Whether an acknowledged claim is the permission to dial, by all that stands in front of it.
-
-        The same for a decision to end a command without a dial: whether it may be told.
-        """
-        entry = self.entries.get(claim.command_id)
-        if entry is None:
-            return True
-        if isinstance(claim, Settled):
-            return entry.state in {State.FREE, State.DEFERRED} or _is_copy(entry, claim)
-        if entry.contested == claim.attempt:
-            return False
-        if entry.state in {State.FREE, State.DEFERRED}:
-            return entry.attempt < claim.attempt
-        copy = entry.sending
-        own = copy is not None and (copy.epoch, copy.attempt) == (self.epoch, claim.attempt)
-        return own and entry.state is State.UNSETTLED
-
-    def unsettled(self, among: Iterable[str] | None = None) -> list[Sending]:
-        """Claims of which nobody has said what they came to; only those of some commands, if they are named."""
-        entries = self.entries.values() if among is None else [self.entries.get(each) for each in among]
-        return [each.sending for each in entries if each and each.sending and each.state is State.UNSETTLED]
-
-    def over_before(self, before_ms: int, *, most: int) -> list[tuple[str, Entry]]:
-        """Commands that came to their end before that time, oldest first; what is not over yet is passed by."""
-        old: list[tuple[str, Entry]] = []
-        for command_id, entry in self.entries.items():
-            if entry.state in {State.FINISHED, State.UNKNOWN}:
-                if entry.last_ms >= before_ms or len(old) == most:
-                    break
-                old.append((command_id, entry))
-        return old
-
-    def take_old_fences(self, before_ms: int) -> list[bytes]:
-        """Keys of former owners' fences from before that time; each is given once."""
-        old = [fence for fence in self._old_fences.values() if fence.at_ms < before_ms]
-        for fence in old:
-            del self._old_fences[fence.owner]
-        return [key_of(fence) for fence in old]
+def fold(entry: Entry, record: CommandRecord, offset: int) -> None:
+    """Take in a record. Order and copies do not matter."""
+    if entry.archived is not None and _reopens(record, entry.archived):
+        entry.archived = None
+    if isinstance(record, Unsure):  # whether it stands or not, it will have to be erased
+        entry.doubted = max(entry.doubted, record.attempt)
+    elif isinstance(record, Settled) and record.is_decision and record.epoch not in entry.decided:
+        entry.decided = (*entry.decided, record.epoch)
+    if entry.archived is not None:
+        entry.archived = _noted(entry.archived, record, offset)
+        return
+    if entry.settled is not None or entry.unsure is not None:
+        _drop_void(entry, record)
+    if not _is_void(record, entry):
+        _merge(entry, record, offset)
+        archive(entry)
 
 
-def _is_copy(entry: Entry, decision: Settled) -> bool:
-    """Whether what finished the command is an earlier copy of this very decision."""
-    known = entry.settled or entry.archived
-    return known is not None and (known.attempt, known.at_ms) == (decision.attempt, decision.at_ms)
+def may_count(entry: Entry, claim: Sending, *, epoch: int) -> bool:
+    """Whether an acknowledged claim of the owner of this epoch is the permission to dial."""
+    if entry.contested == claim.attempt:
+        return False
+    settled = None if _overrules(claim, entry.settled) else entry.settled
+    state = entry.state_given(settled, None if _overrules(claim, entry.unsure) else entry.unsure)
+    if state in {State.FREE, State.DEFERRED}:
+        return entry.attempt < claim.attempt
+    copy = entry.sending
+    own = copy is not None and (copy.epoch, copy.attempt) == (epoch, claim.attempt)
+    return own and state is State.UNSETTLED
 
 
-def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
-    """Keep the record that knows more. Order and copies do not matter."""
-    match record:
-        case Sending():
-            known = entry.sending
-            if known is not None and known.attempt == record.attempt and known.epoch != record.epoch:
-                entry.contested = record.attempt
-            entry.sending = _later(known, record)
-        case Unsure():
-            entry.unsure = _later(entry.unsure, record)
-        case Deferred():
-            if entry.deferred is None or record.at_ms >= entry.deferred.at_ms:
-                entry.deferred = record
-        case Settled() if record.result is None:
-            entry.unsent = _later(entry.unsent, record)
-        case Settled():
-            entry.settled = _better(entry.settled, record)
-            entry.settled_offset = offset if entry.settled is record else entry.settled_offset
+def may_end(entry: Entry, decision: Settled) -> bool:
+    """Whether an acknowledged decision to end a command may be told."""
+    if entry.state is State.UNKNOWN:
+        return _settles_unknown(decision)
+    is_copy = entry.standing_decision == decision.epoch
+    return entry.state in {State.FREE, State.DEFERRED} or is_copy
 
 
-def _archive(entry: Entry) -> None:
+def archive(entry: Entry) -> None:
     """Once nothing is left to do for a finished command, memory keeps where its result stands; the log has the rest."""
     settled = entry.settled
     if settled is None or settled.owed or entry.deferred is not None:
@@ -310,26 +223,16 @@ def _archive(entry: Entry) -> None:
         at_ms=settled.at_ms,
         offset=entry.settled_offset,
         was_cancelled=isinstance(settled.result, CallCancelled),
-        was_unsure=entry.unsure is not None,
         unsent=0 if entry.unsent is None else entry.unsent.attempt,
+        epoch=settled.epoch,
+        is_decision=settled.is_decision,
+        settles_unknown=settles_unknown(entry),
     )
     entry.settled = entry.sending = entry.unsent = entry.unsure = None
 
 
-def _later(known: S | None, record: S) -> S:
-    return record if known is None or record.attempt >= known.attempt else known
-
-
-def _better(known: Settled | None, record: Settled) -> Settled:
-    """A settlement beats what it settles, the later attempt the earlier, the published the owed."""
-    return record if known is None or _weight(record) >= _weight(known) else known
-
-
-def _weight(settled: Settled) -> tuple[bool, int, bool]:
-    return getattr(settled.result, "settles_unknown", False), settled.attempt, not settled.owed
-
-
-def _erase(entry: Entry, key: KeyParts) -> None:
+def erase(entry: Entry, key: KeyParts) -> None:
+    """Take in a tombstone."""
     match key.kind:
         case "deferred":
             entry.deferred = None
@@ -339,10 +242,132 @@ def _erase(entry: Entry, key: KeyParts) -> None:
             entry.unsure = None
         case "unsent" if entry.unsent is not None and entry.unsent.attempt == key.attempt:
             entry.unsent = None
-        case "settled":
-            if entry.settled is not None and entry.settled.attempt == key.attempt:
-                entry.settled = None
-            if entry.archived is not None and entry.archived.attempt == key.attempt:
-                entry.archived = None
+        case "settled" if entry.standing_decision is None:
+            _erase_end(entry, key.attempt)
+        case "decided":
+            _erase_decision(entry, key.attempt)
         case _:
             pass
+    archive(entry)
+
+
+def _is_statement(record: CommandRecord | None) -> TypeGuard[Settled | Unsure]:
+    """Whether a record is no knowledge, but what its owner has made up its mind to say.
+
+    What settles an unknown takes what was said into account: it stands beside it.
+    """
+    if isinstance(record, Settled):
+        return record.is_decision and not _settles_unknown(record)
+    return isinstance(record, Unsure)
+
+
+def _overrules(record: CommandRecord | None, statement: CommandRecord | None) -> bool:
+    """Whether what an owner said is void, because a later owner claimed the command or said something else.
+
+    The order of the two tells nothing: either may be a copy that stands behind where the original stood.
+    """
+    if not _is_statement(statement) or (isinstance(record, Unsure) and isinstance(statement, Unsure)):
+        return False
+    return (isinstance(record, Sending) or _is_statement(record)) and record.epoch > statement.epoch
+
+
+def _is_void(record: CommandRecord, entry: Entry) -> bool:
+    if not _is_statement(record):
+        return False
+    return entry.claimed_in > record.epoch or _overrules(entry.unsure, record) or _overrules(entry.settled, record)
+
+
+def _reopens(record: CommandRecord, archived: Archived) -> bool:
+    """Whether the archived end was a decision, and turns out to be void."""
+    if not archived.is_decision or archived.settles_unknown:
+        return False
+    if isinstance(record, Settled) and record.result is not None and not record.is_decision:
+        return True
+    return (isinstance(record, Sending) or _is_statement(record)) and record.epoch > archived.epoch
+
+
+def settles_unknown(entry: Entry) -> bool:
+    """Whether the end is to be told as the settlement of an unknown, though whoever wrote it may not have known of that."""
+    if entry.settled is None:
+        return entry.archived is not None and entry.archived.settles_unknown
+    return _settles_unknown(entry.settled) or (entry.unsure is not None and _doubts(entry.unsure, entry.settled))
+
+
+def _doubts(unsure: Unsure, end: Settled | Archived) -> bool:
+    """Whether a later owner than the one that knew the end said that nobody knows: it was not told of it."""
+    return not end.is_decision and unsure.epoch > end.epoch
+
+
+def _settles_unknown(settled: Settled) -> bool:
+    return getattr(settled.result, "settles_unknown", False)
+
+
+def _noted(archived: Archived, record: CommandRecord, offset: int) -> Archived:
+    if _is_end(record, archived):  # a copy: compaction will leave only this one
+        return msgspec.structs.replace(archived, offset=offset)
+    if isinstance(record, Unsure) and _doubts(record, archived):
+        return msgspec.structs.replace(archived, settles_unknown=True)
+    return archived
+
+
+def _is_end(record: CommandRecord, archived: Archived) -> bool:
+    """Whether this is a copy of what ended the command."""
+    if not isinstance(record, Settled) or record.result is None:
+        return False
+    if record.is_decision:
+        return archived.is_decision and record.epoch == archived.epoch
+    return not archived.is_decision and record.attempt == archived.attempt
+
+
+def _drop_void(entry: Entry, record: CommandRecord) -> None:
+    if _overrules(record, entry.settled):
+        entry.settled, entry.settled_offset = None, -1
+    if _overrules(record, entry.unsure):
+        entry.unsure = None
+
+
+def _merge(entry: Entry, record: CommandRecord, offset: int) -> None:
+    match record:
+        case Sending():
+            _merge_claim(entry, record)
+        case Unsure():
+            if entry.unsure is None or (record.epoch, record.attempt) >= (entry.unsure.epoch, entry.unsure.attempt):
+                entry.unsure = record
+        case Deferred() if entry.deferred is None or record.at_ms >= entry.deferred.at_ms:
+            entry.deferred = record
+        case Settled(result=None) if entry.unsent is None or record.attempt >= entry.unsent.attempt:
+            entry.unsent = record
+        case Settled() if record.result is not None:
+            entry.settled = _better(entry.settled, record)
+            entry.settled_offset = offset if entry.settled is record else entry.settled_offset
+
+
+def _merge_claim(entry: Entry, record: Sending) -> None:
+    entry.claimed_in = max(entry.claimed_in, record.epoch)
+    known = entry.sending
+    if known is not None and known.attempt == record.attempt and known.epoch != record.epoch:
+        entry.contested = record.attempt
+    if known is None or (record.attempt, record.epoch) >= (known.attempt, known.epoch):
+        entry.sending = record
+
+
+def _erase_end(entry: Entry, attempt: int) -> None:
+    if entry.settled is not None and entry.settled.attempt == attempt:
+        entry.settled = None
+    if entry.archived is not None and entry.archived.attempt == attempt:
+        entry.archived = None
+
+
+def _erase_decision(entry: Entry, epoch: int) -> None:
+    if entry.standing_decision == epoch:
+        entry.settled = entry.archived = None
+    entry.decided = tuple(each for each in entry.decided if each != epoch)
+
+
+def _better(known: Settled | None, record: Settled) -> Settled:
+    """A settlement beats what it settles, knowledge a decision, the later attempt the earlier, the published the owed."""
+    return record if known is None or _weight(record) >= _weight(known) else known
+
+
+def _weight(settled: Settled) -> tuple[bool, bool, int, bool]:
+    return _settles_unknown(settled), not settled.is_decision, settled.attempt, not settled.owed

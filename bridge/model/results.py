@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from bridge.model.outcome import RefusalReason
+from bridge.model.outcome import NotSentReason, RefusalReason
 from bridge.model.words import JsonObject
 
 SettledBy: TypeAlias = Literal["answer", "webhook", "lookup"]
@@ -25,6 +25,8 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_
     connection: str | None = None
     provider: str | None = None
     attempts: int = 0
+    not_sent: tuple[NotSentReason, ...] = ()
+    """Why each earlier attempt did not dial, the first one first."""
     metadata: JsonObject = {}
 
 

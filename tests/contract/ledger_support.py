@@ -58,8 +58,9 @@ class Partition:
         self.place = TopicPartition(topic, 0)
         self.reader = reader
         self.tasks: TaskGroup | None = None
+        self.settings = QUICK
+        self.stack = stack
         self._raw = raw
-        self._stack = stack
 
     async def owner(
         self, name: str, *, settings: LedgerSettings = QUICK, reader: PartitionReader | None = None, runs: bool = True
@@ -76,7 +77,7 @@ class Partition:
         self, name: str, *, settings: LedgerSettings = QUICK, reader: PartitionReader | None = None
     ) -> LedgerPartition:
         """One that has not opened it yet."""
-        producer = await self._stack.enter_async_context(self.bus.producer(name))
+        producer = await self.stack.enter_async_context(self.bus.producer(name))
         return LedgerPartition(self.place, producer, reader or self.reader, owner=name, settings=settings)
 
     async def inject(self, *written: Record | BusRecord) -> list[int]:

@@ -19,6 +19,7 @@ from bridge.demo.simulators.script import DialRule, Script
 from bridge.ledger import records
 from bridge.ledger.records import Deferred
 from bridge.model.commands import PlaceCall, digest
+from tests.contract.bus_support import Member, bus_at
 from tests.support.brokers import Broker
 from tests.support.kafka_tools import Message, Outgoing
 from tests.support.stage import NOBODY, Stage, command, stage, telling
@@ -227,6 +228,33 @@ async def test_an_unknown_that_is_owed_is_published(quick_broker: Broker, tmp_pa
         assert (result["type"], result["reason"]) == ("call.unknown", "timeout")
         await here.all_committed()
         assert here.received(number) == 1
+
+
+# -- a partition that comes back ------------------------------------------------------------------------------------------------
+
+
+async def test_what_comes_back_is_not_read_again(apache_kafka: Broker, tmp_path: Path) -> None:
+    """Somebody joins the group and leaves it: the daemon knows what it knew, and reads only what is new."""
+    names = [f"known-{number}" for number in range(40)]
+    async with stage(apache_kafka, tmp_path) as here:
+        here.play(NOBODY)
+        numbers = {name: await here.place(name) for name in names}
+        for name in names:
+            await here.results(name)
+        await here.all_committed()
+        visitor = Member("visitor", [])
+        async with visitor.joined(bus_at(apache_kafka.bootstrap), here.group_id, [here.topic("commands")]):
+            await visitor.poll_until(lambda: bool(visitor.held))
+        for name, number in numbers.items():
+            await here.place(name, number)
+        for name, number in numbers.items():
+            await here.results(name, count=2)
+            assert here.received(number) == 1
+        opened = here.daemon.lines_of("lane.opened")
+        last = {line["partition"]: line for line in opened}
+        assert len(opened) > len(last)
+        assert sum(line["count"] for line in last.values()) == len(names)
+        assert sum(line["read"] for line in last.values()) <= 4 * len(last)  # fences, probes
 
 
 # -- records that no lane should choke on ---------------------------------------------------------------------------------------

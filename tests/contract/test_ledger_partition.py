@@ -11,13 +11,14 @@ from bridge.commands.sweep import Sweep, SweepSettings
 from bridge.ledger import records
 from bridge.ledger.partition import Ended, LedgerSettings, Tombstone
 from bridge.ledger.records import Fence, Sending, Settled
-from bridge.ledger.transitions import LedgerState, State
+from bridge.ledger.state import LedgerState, recent_dials
+from bridge.ledger.transitions import State
 from bridge.model.errors import Broken, Unavailable
 from tests.contract.bus_support import PATIENCE_SECONDS, bus_at
 from tests.contract.ledger_support import Failing, Hiding, Partition, Watched, partition_of
 from tests.support.brokers import Broker, OwnKafka
 from tests.support.clock import HandClock
-from tests.support.ledger_values import cancelled, deferred, not_sent, sending, settled, unsure
+from tests.support.ledger_values import cancelled, decision, deferred, not_sent, sending, settled, unsure
 
 pytestmark = pytest.mark.anyio
 
@@ -40,14 +41,14 @@ def state_of(owner: Watched, command_id: str = "c") -> State | None:
 
 
 async def test_opening_writes_a_fence_and_reads_what_stands_before_it(partition: Partition) -> None:
-    """The fence is the last record, its offset the epoch; everything in front of it is known, tombstones too."""
+    """The fence's offset is the epoch; everything in front of it is known. A probe follows, and tells of what is behind it."""
     await partition.inject(Fence("former", 5), sending("a"), settled("a"), sending("b"), deferred("d"), sending("gone"))
     me = await partition.owner("me")
     await partition.inject(sending("behind"))
     log = await partition.log()
     state = me.ledger.state
     assert records.decode(log[me.epoch].value or b"") == Fence("me", 1)
-    assert (me.epoch, state.next_offset) == (6, 7)
+    assert (me.epoch, state.next_offset) == (6, 8)
     assert {name: entry.state for name, entry in state.entries.items()} == {
         "a": State.FINISHED,
         "b": State.UNSETTLED,
@@ -80,7 +81,7 @@ async def test_opening_again_after_an_error_starts_anew(partition: Partition) ->
         archived = ledger.state.entries["a"].archived
         assert archived is not None
         assert archived.offset == 3
-        assert list(ledger.state.recent_claims["demo"]) == [1.0, 1.0]
+        assert [claimed for claimed, _ in recent_dials(ledger.state, "demo")] == [1.0, 1.0]
 
 
 async def test_a_record_of_another_program_ends_everything(partition: Partition) -> None:
@@ -103,7 +104,7 @@ async def test_a_claim_counts(partition: Partition) -> None:
     assert state_of(me) is State.UNSETTLED
     await me.ledger.write(me.end_of("c"))
     assert state_of(me) is State.FINISHED
-    assert await partition.written() == [Fence("me", 1), claim, me.end_of("c")]
+    assert await partition.written() == [Fence("me", 1), b"probe/me", claim, me.end_of("c")]
     assert me.gaps == []
 
 
@@ -217,7 +218,9 @@ async def test_a_decision_is_judged_as_a_claim_is(partition: Partition) -> None:
     await partition.inject(sending("b", epoch=me.epoch - 1), ends["c"])
     assert await me.ledger.claim(ends["c"]) == "counted"
     assert await me.ledger.claim(ends["b"]) == "contested"
-    assert [state_of(me, name) for name in "abc"] == [State.FINISHED, State.UNSETTLED, State.FINISHED]
+    assert [state_of(me, name) for name in "abc"] == [
+        State.FINISHED
+    ] * 3  # a former owner's claim behind our fence did not count
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -386,7 +389,7 @@ async def test_many_writers_at_once(partition: Partition) -> None:
         for number in range(60):
             tasks.start_soon(work, number)
     log = await partition.written()
-    assert me.ledger.state.next_offset == len(log) == 1 + 60 * 15
+    assert me.ledger.state.next_offset == len(log) == 2 + 60 * 15
     for number in range(60):
         own = [each for each in log[1:] if not isinstance(each, Fence | bytes) and each.command_id == f"c{number}"]
         assert [type(each).__name__ for each in own] == ["Sending", "Settled", "Deferred"] * 5
@@ -439,7 +442,7 @@ async def test_too_many_who_wait_are_an_error_of_ours(partition: Partition) -> N
     me = await partition.owner("me", settings=LedgerSettings(max_waiting_writes=2), runs=False)
     with pytest.raises(Broken, match="more than 2 ledger writes wait"):
         await me.ledger.write(*(Tombstone(b"%d" % number) for number in range(3)))
-    assert len(await partition.log()) == 1
+    assert len(await partition.log()) == 2
 
 
 async def test_a_record_that_no_broker_takes_ends_everything(broker: Broker, topic_prefix: str) -> None:
@@ -467,33 +470,51 @@ def sweep_of(owner: Watched, **settings: float) -> Sweep:
 
 
 async def test_what_is_over_is_let_go(partition: Partition) -> None:
-    """Old ends leave memory and log, with the fences of former owners; what is not over stays, for the next owner too."""
+    """Old ends leave memory and log, with the fences of former owners; what is not over stays, for the next owner too.
+
+    So do decisions that are void, and what comes in after all else was let go; a result that is owed is told first.
+    """
     await partition.owner("former")
     me = await partition.owner("me")
+    epoch = me.epoch
     await me.ledger.write(
-        *(sending("twice"), not_sent("twice"), sending("twice", 2), settled("twice", 2)),
-        *(sending("unknown"), unsure("unknown")),
-        *(sending("late"), unsure("late"), settled("late")),
-        settled("refused", 0),
-        sending("open"),
-        deferred("later"),
-        *(sending("free"), not_sent("free")),
+        *(
+            sending("twice", epoch=epoch),
+            not_sent("twice", epoch=epoch),
+            sending("twice", 2, epoch=epoch),
+            settled("twice", 2, epoch=epoch),
+        ),
+        *(sending("unknown", epoch=epoch), unsure("unknown", epoch=epoch)),
+        *(sending("late", epoch=epoch), unsure("late", epoch=epoch), settled("late", epoch=epoch)),
+        decision(epoch, command_id="refused"),
+        *(
+            decision(0, command_id="void"),
+            unsure("void", epoch=0),
+            sending("void", epoch=epoch),
+            settled("void", epoch=epoch),
+        ),
+        not_sent("long over", 2, epoch=0),
+        sending("open", epoch=epoch),
+        deferred("later", epoch=epoch),
+        *(sending("free", epoch=epoch), not_sent("free", epoch=epoch)),
+        *(sending("owed", epoch=epoch), settled("owed", owed=True, epoch=epoch)),
     )
     began = len(await partition.log())
     assert not await sweep_of(me).once()
-    assert set(me.ledger.state.entries) == {"open", "later", "free"}
+    assert set(me.ledger.state.entries) == {"open", "later", "free", "owed"}
     new = await partition.owner("new")
-    assert set(new.ledger.state.entries) == {"open", "later", "free"}
+    assert set(new.ledger.state.entries) == {"open", "later", "free", "owed"}
     written = (await partition.written())[began:]
     assert b"fence/former" in written
     assert b"fence/me" not in written
 
 
 async def test_a_claim_is_let_go_before_its_end(partition: Partition) -> None:
-    """Whenever the sweep is cut off, whoever reads the log finds no claim without what it came to."""
+    """Whenever the sweep is cut off, whoever reads the log finds no claim without what it came to, and nothing to tell."""
     me = await partition.owner("me")
     for number in range(5):
         await me.ledger.write(sending(f"c{number}"), settled(f"c{number}"), sending(f"u{number}"), unsure(f"u{number}"))
+        await me.ledger.write(decision(0, command_id=f"c{number}"), unsure(f"c{number}", epoch=0, owed=True))
     began = me.ledger.state.next_offset
     await sweep_of(me).once()
     log = await partition.log()
@@ -505,6 +526,7 @@ async def test_a_claim_is_let_go_before_its_end(partition: Partition) -> None:
         elif (parts := records.parts_of(record.key or b"")) is not None:
             reader.erase(parts, record.offset)
         assert record.offset < began or reader.unsettled() == []
+        assert not any(entry.owed for entry in reader.entries.values())
     assert reader.entries == {}
 
 

@@ -31,7 +31,7 @@ from bridge.demo.simulators.faults import (
 )
 from bridge.demo.simulators.script import Callee, DialRule, Script
 from tests.support.brokers import Broker
-from tests.support.kafka_tools import Message, Outgoing
+from tests.support.kafka_tools import Message, Outgoing, read_all
 from tests.support.stage import NOBODY, Stage, command, stage, telling
 
 pytestmark = pytest.mark.anyio
@@ -153,7 +153,7 @@ async def test_the_provider_refuses(here: Stage) -> None:
 
 
 async def test_too_many_requests(here: Stage) -> None:
-    """429 says that nothing was done: it is tried again, and ends in one result that counts the attempts."""
+    """429 says that nothing was done: it is tried again, and ends in one result that says what became of each attempt."""
     once, always = here.callee(), here.callee()
     rules = (
         DialRule(number=once.lstrip("+"), fault=Answer(status=429), count=1),
@@ -166,6 +166,7 @@ async def test_too_many_requests(here: Stage) -> None:
     second, given_up = await here.result("busy-once"), await here.result("busy-always")
 
     assert (second["type"], second["attempts"], here.received(once)) == ("call.initiated", 2, 2)
+    assert (second["not_sent"], given_up["not_sent"]) == (["rate_limited"], ["rate_limited"] * 6)
     assert (given_up["type"], given_up["reason"]) == ("call.refused", "rate_limited")
     assert given_up["attempts"] == here.received(always) == 6
     assert (len(here.results_so_far("busy-once")), here.simulator.history.placed(once.lstrip("+"))) == (1, 1)
@@ -184,7 +185,7 @@ async def test_nobody_listens(here: Stage) -> None:
     result = await here.result("refused-connection")
 
     assert result["type"] == "call.initiated"
-    assert result["attempts"] > 1
+    assert result["not_sent"] == ["connection_refused"] * (result["attempts"] - 1) != []
     assert here.received(number) == 1
 
 
@@ -343,19 +344,24 @@ async def test_not_before(here: Stage) -> None:
 
 
 async def test_cancel(here: Stage) -> None:
-    """A cancel before the time is the command's result, and nothing is dialled then; after the dial it is too late."""
-    cancelled = await here.place("cancel-in-time", not_before=soon(3), metadata={"who": "me"})
-    waiting = await here.place("due-with-it", key="cancel-in-time", not_before=soon(3.2))
+    """A cancel before the time is the command's result, and nothing waits for the time then; after the dial it is too late."""
+    cancelled = await here.place("cancel-in-time", not_before=soon(3600), metadata={"who": "me"})
+    waiting = await here.place("not-cancelled", key="cancel-in-time", not_before=soon(1))
     dialled = await here.place("cancel-too-late")
     await here.results("cancel-too-late")
     await here.cancel("cancel-in-time")
+    await here.cancel("cancel-in-time")
     await here.cancel("cancel-too-late")
 
-    in_time = await here.result("cancel-in-time")
+    in_time, again = await here.results("cancel-in-time", count=2)
+    ledger = await read_all(here.broker.bootstrap, here.topic("ledger"))
     too_late = (await here.results("cancel-too-late", count=2))[1]
-    assert (await here.result("due-with-it"))["type"] == "call.initiated"
+    assert (await here.result("not-cancelled"))["type"] == "call.initiated"
 
-    assert (in_time["type"], in_time["metadata"], in_time.get("attempts", 0)) == ("call.cancelled", {"who": "me"}, 0)
+    end = in_time.json
+    assert (end["type"], end["metadata"], end.get("attempts", 0)) == ("call.cancelled", {"who": "me"}, 0)
+    assert (again.ce_id, again.value) == (in_time.ce_id, in_time.value)
+    assert [each.value for each in ledger if each.key == b"cancel-in-time/deferred"][-1] is None
     assert (too_late.json["type"], too_late.json["reason"]) == ("call.refused", "too_late_to_cancel")
     assert [here.received(number) for number in (cancelled, waiting, dialled)] == [0, 1, 1]
 

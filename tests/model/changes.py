@@ -13,14 +13,14 @@ FREE = Job()
 ENDED = Owner(Status.ENDED)
 
 
-def ended(world: World, index: int) -> World:
-    """The lane was succeeded: what it has sent is still on its way, what it dials goes on."""
+def ended(world: World, index: int, kept: int = -1) -> World:
+    """The lane was succeeded: what it has sent is still on its way, what it dials goes on. It may keep what it knows."""
     for job in world.owners[index].jobs:
         if job.script and job.script[0][0] is Do.DIAL:
             world = world._replace(orphans=tuple(sorted((*world.orphans, job.script[0][1]))))
         elif job.script and job.script[0][0] in {Do.WRITE, Do.CLAIM} and job.offset < 0:
             world = sent_away(world, job.script[0][1])
-    return put(world, index, ENDED)
+    return put(world, index, ENDED._replace(knowledge=kept))
 
 
 def noted(owner: Owner, which: int, line: tuple[Do, int]) -> Owner:

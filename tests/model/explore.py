@@ -76,8 +76,9 @@ def line(label: Label) -> str:
             return f"-: arrives late at {number}: {FACTS.describe(detail)}"
         case "start":
             return f"{who}: starts and sends its fence"
-        case "opened":
-            return f"{who}: fence acknowledged, log read" + (f" ({number} records compacted away)" if number else "")
+        case "opened" | "opened too late":
+            hidden = f" ({number} records compacted away)" if number else ""
+            return f"{who}: fence acknowledged, log read{hidden}{', and it ends' if what != 'opened' else ''}"
         case (
             "place" | "due" | "cancel" | "look" | "give up" | "heard" | "accepted" | "refused" | "not_sent" | "unknown"
         ):

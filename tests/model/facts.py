@@ -55,8 +55,11 @@ class Facts:
     def tombstone(self, key: bytes) -> int:
         """The number of the tombstone that erases what stands under this key."""
         parts = records.parts_of(key)
-        assert parts is not None
-        return self._enter(Fact(key, None, None, parts.command_id))
+        return self._enter(Fact(key, None, None, None if parts is None else parts.command_id))
+
+    def probe(self, owner: str) -> int:
+        """The number of the tombstone that erases nothing."""
+        return self.tombstone(f"probe/{owner}".encode())
 
     def bit(self, result: Result) -> int:
         """The bit of a published result; none for the answer to a command that came too late or was no command."""

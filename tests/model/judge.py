@@ -5,7 +5,8 @@ The judge uses no rule of the ledger. It names only what it is told to watch.
 
 from __future__ import annotations
 
-from bridge.ledger.records import Fence, Sending, Settled, Unsure
+from bridge.ledger.records import Fence, Record, Sending, Settled, Unsure
+from bridge.model.outcome import Accepted, Refused
 from tests.model.facts import COMMANDS, FACTS
 from tests.model.knowledge import Log
 from tests.model.world import World
@@ -13,6 +14,7 @@ from tests.model.world import World
 TWICE = "a command is dialled while an earlier request for it may have dialled"
 UNCOUNTED = "a dial without an acknowledged claim in front of every later fence"
 DOUBT = "a dial of a command of which the log in front of the claim holds a claim, a doubt or an end"
+"""But for what a former owner says behind the claimant's fence, without knowledge: it cannot have been told."""
 CONTRADICTION = "two results of one command contradict each other"
 DENIAL = "a result says that nothing was dialled, of a command for which a request may have dialled"
 ONE_ID = "two different results are published under one event id"
@@ -39,7 +41,7 @@ class Judge:
         found = {
             TWICE: bool(world.dialled >> which & 1),
             UNCOUNTED: offset < 0 or any(_is_foreign_fence(each, owner) for each in world.log[fence + 1 : offset]),
-            DOUBT: _over_doubt(world.log if offset < 0 else world.log[:offset], fact),
+            DOUBT: _over_doubt(world.log[:fence], world.log[fence : None if offset < 0 else offset], fact),
         }
         return next((name for name, is_so in found.items() if is_so and name in self._watched), None)
 
@@ -69,18 +71,28 @@ def _results_broken(world: World, which: int) -> set[str]:
     return broken
 
 
-def _over_doubt(front: Log, claim: int) -> bool:
-    """Whether something in front of the claim forbids it."""
+def _over_doubt(before: Log, behind: Log, claim: int) -> bool:
+    """Whether something before the claimant's fence, or behind it in front of the claim, forbids the claim."""
     record = FACTS.all[claim].record
     assert isinstance(record, Sending)
-    known = [FACTS.all[fact].record for fact in front if FACTS.all[fact].command_id == record.command_id]
+    known = [FACTS.all[fact].record for fact in (*before, *behind) if FACTS.all[fact].command_id == record.command_id]
+    untold = [FACTS.all[fact].record for fact in behind if fact not in before]
     not_sent = {each.attempt for each in known if isinstance(each, Settled) and each.result is None}
     return any(
-        isinstance(each, Unsure)
-        or (isinstance(each, Settled) and each.result is not None)
+        (_says_an_end(each) and not (_is_no_knowledge(each, record) and each in untold))
         or (isinstance(each, Sending) and not _same(each, record) and each.attempt not in not_sent)
         for each in known
     )
+
+
+def _says_an_end(record: Record | None) -> bool:
+    return isinstance(record, Unsure) or (isinstance(record, Settled) and record.result is not None)
+
+
+def _is_no_knowledge(end: Record | None, claim: Sending) -> bool:
+    """Whether this is an end without a dial, or a doubt, by somebody else who came before."""
+    knows = isinstance(end, Settled) and isinstance(end.outcome, Accepted | Refused)
+    return isinstance(end, Settled | Unsure) and not knows and end.epoch < claim.epoch
 
 
 def _same(one: Sending, other: Sending) -> bool:

@@ -22,7 +22,8 @@ from bridge.bus.protocol import BatchItem, Headers, Position, TopicPartition
 from bridge.bus.protocol import Record as BusRecord
 from bridge.ledger.partition import Ended, LedgerPartition, LedgerSettings, Tombstone
 from bridge.ledger.records import Fence, Sending, Settled
-from bridge.ledger.transitions import Entry, LedgerState
+from bridge.ledger.state import LedgerState
+from bridge.ledger.transitions import Entry
 from bridge.model.errors import Poison, Unavailable
 from tests.model.facts import FACTS
 
@@ -57,15 +58,16 @@ class Accounted(NamedTuple):
 class Broker:
     """A producer and a reader at once: says the next position, and gives what the model lets be seen."""
 
-    def __init__(self, offset: int, seen: Seen) -> None:
+    def __init__(self, offset: int, seen: Seen, *, end: int = -1) -> None:
         self._offset = offset
         self._seen = seen
+        self._end = end
 
     async def publish(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
     ) -> Position:
-        """The fence."""
-        return Position(0, self._offset)
+        """The fence, or the look behind it, which goes to the end."""
+        return Position(0, self._offset if value is not None else self._end)
 
     async def publish_batch(
         self, topic: str, partition: int, items: Sequence[BatchItem]
@@ -88,7 +90,7 @@ class Knowledge:
         self._known: list[LedgerPartition] = []
         self._copies: list[bytes] = []
         self._numbers: dict[object, int] = {}
-        self._loads: dict[object, int] = {}
+        self._loads: dict[object, Accounted] = {}
         self._accounts: dict[object, Accounted] = {}
         self._reads: dict[object, tuple[Seen, ...]] = {}
 
@@ -131,15 +133,31 @@ class Knowledge:
             )
         return self._reads[question]
 
-    def load(self, owner: str, offset: int, seen: Seen) -> int:
-        """What a lane knows that read `seen` below its fence at `offset`."""
-        question = (owner, offset, seen)
+    def load(self, owner: str, place: tuple[int, int], seen: tuple[Seen, Seen], *, kept: int = -1) -> Accounted:
+        """What a lane knows that read `seen` in front of its fence and behind it, up to the end: `place` is the two.
+
+        `kept` is what is known already from an earlier ownership in the same process, if anything.
+        """
+        question = (owner, place, seen, kept)
         if question not in self._loads:
-            broker = Broker(offset, self.shown(owner, seen, 0, offset))
-            partition = new_partition(LedgerPartition, owner, broker)
-            self.runner.run(partition.open(at_ms=0))
-            self._loads[question] = self._number(partition)
+            self._loads[question] = self._load(owner, place, seen, kept)
         return self._loads[question]
+
+    def _load(self, owner: str, place: tuple[int, int], seen: tuple[Seen, Seen], kept: int) -> Accounted:
+        offset, end = place
+        start = self.kept_from(kept)
+        front, behind = self.shown(owner, seen[0], start, offset), self.shown(owner, seen[1], offset + 1, end)
+        broker = Broker(offset, (*front, *behind), end=end)
+        known = self.revive(kept, LedgerPartition, broker).state if kept >= 0 else None
+        partition = new_partition(LedgerPartition, owner, broker, known)
+        try:
+            self.runner.run(partition.open(at_ms=0))
+        except Ended:
+            return Accounted("ended", self._number(partition))
+        partition.state.next_offset = min(
+            end, partition.state.next_offset
+        )  # a probe tells nobody anything: here it takes no place in the log
+        return Accounted("written", self._number(partition))
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -169,7 +187,7 @@ class Knowledge:
         try:
             answer = await _write(partition, write)
         except Ended:
-            return Accounted("ended")
+            return Accounted("ended", self._number(partition))
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
@@ -193,6 +211,10 @@ class Knowledge:
         """Who knows this."""
         return self.state(knowledge).owner
 
+    def kept_from(self, knowledge: int) -> int:
+        """Where an owner begins to read that goes on from this, or from nothing."""
+        return self.next_offset(knowledge) if knowledge >= 0 else 0
+
     def next_offset(self, knowledge: int) -> int:
         """Directly behind everything seen."""
         return self.state(knowledge).next_offset
@@ -210,9 +232,9 @@ class Knowledge:
         return self._numbers[frozen]
 
 
-def new_partition(kind: type[P], owner: str, broker: Broker) -> P:
-    """A partition that knows nothing yet."""
-    return kind(PARTITION, broker, broker, owner=owner, settings=LedgerSettings())
+def new_partition(kind: type[P], owner: str, broker: Broker, known: LedgerState | None = None) -> P:
+    """A partition that is to be opened."""
+    return kind(PARTITION, broker, broker, owner=owner, settings=LedgerSettings(), known=known)
 
 
 async def _write(partition: LedgerPartition, write: Write) -> Answer:
@@ -220,8 +242,6 @@ async def _write(partition: LedgerPartition, write: Write) -> Answer:
     match FACTS.all[fact].record:
         case Sending() | Settled() as claim if claims:
             return await partition.claim(claim)
-        case Fence():
-            await partition.probe()
         case None:
             await partition.write(Tombstone(FACTS.all[fact].key))
         case record:

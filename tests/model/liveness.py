@@ -1,6 +1,7 @@
 """Does every command come to a result? From every state that can be reached, with nothing going wrong from there on.
 
-Two futures are tried: the present owner goes on alone, and a fresh owner takes over from whatever stands in the log. A
+Two futures are tried: the present owner goes on alone, and a fresh owner takes over from whatever stands in the log (one
+that knows nothing, and one that goes on from what its process has kept). A
 command that some lane has finished with is not brought back by anybody: its offset may be committed. A lane that has
 been succeeded, or has ended, is well: the fresh owner is its future. Sooner or later a lane writes something, and then
 it sees what others have written.
@@ -29,7 +30,7 @@ def find_stuck(protocol: Protocol, worlds: Iterable[World]) -> Stuck | None:
     """The first of these states that has no good future."""
     good: set[World] = set()
     for world in worlds:
-        for future in (world, _abandoned(protocol, world)):
+        for future in (world, *_abandoned(protocol, world)):
             stuck = _follow(protocol, future, good)
             if stuck is not None:
                 return Stuck(world, stuck)
@@ -53,10 +54,13 @@ def _follow(protocol: Protocol, world: World, good: set[World]) -> tuple[Label, 
     return None
 
 
-def _abandoned(protocol: Protocol, world: World) -> World:
-    """Everybody is gone, with all that was under way; somebody else starts."""
+def _abandoned(protocol: Protocol, world: World) -> Iterator[World]:
+    """Everybody is gone, with all that was under way; somebody else starts, perhaps in a process that was there before."""
     gone = world._replace(owners=(ENDED,) * len(world.owners), late=(), orphans=())
-    return protocol.start(gone).world
+    yield protocol.start(gone).world
+    if protocol.bounds.keeps:
+        kept = {owner.knowledge for owner in world.owners if owner.status is not Status.OPENING}
+        yield from (protocol.start(gone, kept=each).world for each in sorted(kept) if each >= 0)
 
 
 def _is_well(protocol: Protocol, world: World) -> bool:

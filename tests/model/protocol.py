@@ -92,20 +92,27 @@ class Protocol:
 
     def _starts(self, world: World) -> Iterator[Step]:
         """Nobody notices a fence on its way: it is stored as it is sent, unless that makes a difference."""
-        started = self.start(world)
-        index = len(world.owners)
+        yield from self._starts_with(self.start(world))
+        for before, owner in enumerate(world.owners if self.bounds.keeps else ()):
+            if owner.status is not Status.OPENING and owner.knowledge >= 0:
+                revoked = ended(world, before)
+                yield from self._starts_with(self.start(revoked, kept=owner.knowledge))
+
+    def _starts_with(self, started: Step) -> Iterator[Step]:
+        index = started.label[1]
         for step in self.opening(started.world, index):
             if step.label[0] != "timed out" or not self.rules.loads_at_the_start:
-                yield step._replace(label=(f"starts, {step.label[0]}", *step.label[1:]))
+                yield step._replace(label=(f"{started.label[0]}s, {step.label[0]}", *step.label[1:]))
         if self.rules.loads_at_the_start:
             yield started
 
-    def start(self, world: World) -> Step:
+    def start(self, world: World, *, kept: int = -1) -> Step:
         """Another owner appears, whatever became of the last one, and sends its fence."""
         index = len(world.owners)
         fence = FACTS.number(Fence(OWNERS[index], 0))
-        owner = Owner(Status.OPENING, fence=fence, start=len(world.log))
-        return Step(("start", index, -1, -1), world._replace(owners=(*world.owners, owner)))
+        owner = Owner(Status.OPENING, fence=fence, start=len(world.log), knowledge=kept)
+        what = "start" if kept < 0 else "go on as another: start"
+        return Step((what, index, -1, -1), world._replace(owners=(*world.owners, owner)))
 
     def _testimonies(self, world: World, claim: int) -> Iterator[Step]:
         """A dial of a lane that has ended comes to something, and that is sent to the log."""
@@ -154,16 +161,26 @@ class Protocol:
             yield Step(("timed out", index, owner.fence, owner.offset), with_owner(after, index, offset=-1))
 
     def opened(self, world: World, index: int) -> Iterator[Step]:
-        """The fence is acknowledged; the log is read up to it."""
-        owner = world.owners[index]
-        end = owner.start if self.rules.loads_at_the_start else owner.offset
-        done: set[int] = set()
-        for seen in self.rules.reads(world.log, 0, end, compacts=self.bounds.compacts):
-            knowledge = self.rules.load(OWNERS[index], owner.offset, seen)
-            if knowledge not in done:
-                done.add(knowledge)
-                opened = put(world, index, self._open(world, owner, knowledge))
-                yield Step(("opened", index, -1, end - len(seen)), opened)
+        """The fence is acknowledged; the log is read up to it, and then what stands behind it."""
+        owner, log, rules = world.owners[index], world.log, self.rules
+        start = rules.kept_from(owner.knowledge)
+        end = owner.start if rules.loads_at_the_start else owner.offset
+        done: set[tuple[str, int]] = set()
+        for front in rules.reads(log, start, end, compacts=self.bounds.compacts):
+            for behind in rules.reads(log, owner.offset + 1, len(log), compacts=self.bounds.compacts):
+                known = rules.load(OWNERS[index], (owner.offset, len(log)), (front, behind), kept=owner.knowledge)
+                if known[:2] in done:
+                    continue
+                done.add(known[:2])
+                hidden = end - start - len(front)
+                if known.answer == "ended":
+                    yield Step(("opened too late", index, -1, hidden), self._ended(world, index, known.knowledge))
+                else:
+                    opened = put(world, index, self._open(world, owner, known.knowledge))
+                    yield Step(("opened", index, -1, hidden), opened)
+
+    def _ended(self, world: World, index: int, knowledge: int) -> World:
+        return ended(world, index, knowledge if self.bounds.keeps else -1)
 
     def _open(self, world: World, owner: Owner, knowledge: int) -> Owner:
         heard = frozenset(each for which, each in enumerate(COMMANDS) if world.heard >> which & 1)
@@ -204,7 +221,7 @@ class Protocol:
         accounted = self.rules.account(owner.knowledge, (fact, do is Do.CLAIM), job.offset, seen)
         label = (accounted.answer, index, fact, job.offset)
         if accounted.answer == "ended":
-            return Step(label, ended(world, index))
+            return Step(label, self._ended(world, index, accounted.knowledge))
         wiser = owner._replace(
             knowledge=accounted.knowledge,
             looks=owner.looks | bits(accounted.foreign),
@@ -382,14 +399,18 @@ class Protocol:
         seen = self.rules.next_offset(owner.knowledge) == len(world.log)
         if world.sweeps and seen and not world.late and not world.orphans and not any(job.script for job in owner.jobs):
             # So long after the window nobody else is still at anything, and the lane has seen what they did.
-            alone = tuple(each if number == index else ENDED for number, each in enumerate(world.owners))
+            alone = tuple(each if number == index else self._gone(each) for number, each in enumerate(world.owners))
             script = self.rules.sweep(Asked(owner.knowledge, "", world.moment))
             swept = world._replace(sweeps=world.sweeps - 1, owners=alone)
             yield from self._begin(swept, index, which, ("sweep", Job(script, Flow.SWEEP)), swept)
 
+    def _gone(self, owner: Owner) -> Owner:
+        """An owner after a week: what it kept is forgotten, too."""
+        return ENDED._replace(knowledge=owner.knowledge) if self.rules.keeps_for_ever else ENDED
+
     def probe(self, world: World, index: int) -> Step:
-        """The own fence once more, to see what stands in front of it."""
-        script: Script = ((Do.WRITE, FACTS.number(Fence(OWNERS[index], 0))),)
+        """A tombstone that erases nothing, to see what stands in front of it."""
+        script: Script = ((Do.WRITE, FACTS.probe(OWNERS[index])),)
         which = self.bounds.commands
         return self.play(world, index, which, (("probe", index, which, -1), Job(script, Flow.PROBE)))
 

@@ -19,10 +19,6 @@ from tests.model.world import Bounds
 LARGE = os.environ.get("MODEL_BOUND") == "large"
 
 
-KINDS = judge.ALL - {judge.ONE_ID}
-"""Where what is published is right, but not always under the right id."""
-
-
 class Scenario(NamedTuple):
     """A world, and what must hold in it."""
 
@@ -33,6 +29,8 @@ class Scenario(NamedTuple):
 
 NO_ANSWER: tuple[OutcomeName, ...] = ()
 """The request leaves, and nothing is ever heard of it."""
+OLD = frozenset({0})
+NOT_SENT: tuple[tuple[OutcomeName, ...], ...] = (("not_sent", "unknown"),)
 CALLED: tuple[tuple[OutcomeName, ...], ...] = (("accepted", "unknown"),)
 REFUSED: tuple[tuple[OutcomeName, ...], ...] = (("refused", "unknown"),)
 
@@ -42,13 +40,16 @@ NORMAL = (
     Scenario("three owners", Bounds(), judge.SAFETY),
     Scenario("two owners, a late copy", Bounds(owners=2, copies=1), judge.SAFETY),
     Scenario("two owners, a time-out", Bounds(owners=2, retries=1), judge.SAFETY),
-    Scenario("two owners, webhooks", Bounds(owners=2, hears=True), KINDS),
-    Scenario("two owners, webhooks, no compaction", Bounds(owners=2, hears=True, compacts=False)),
+    Scenario("two owners, webhooks", Bounds(owners=2, hears=True)),
     Scenario("two owners, a probe", Bounds(owners=2, probes=1, attempts=1)),
     Scenario("two owners, a long pause", Bounds(owners=2, pauses=1)),
     Scenario("two owners, expiry", Bounds(owners=2, expires=True)),
     Scenario("two owners, a cancellation", Bounds(owners=2, attempts=1, defers=True, cancels=True, outcomes=CALLED)),
-    Scenario("three owners, one with an old configuration", Bounds(attempts=1, unconfigured=frozenset({0})), KINDS),
+    Scenario("three owners, one with an old configuration", Bounds(attempts=1, unconfigured=OLD)),
+    Scenario("three owners, one gives up", Bounds(attempts=1, outcomes=NOT_SENT)),
+    Scenario(
+        "two owners, a late copy of a claim", Bounds(owners=2, copies=1, copies_claims_only=True, outcomes=NOT_SENT)
+    ),
     Scenario(
         "two owners, two commands, a late copy of a claim",
         Bounds(
@@ -63,6 +64,13 @@ NORMAL = (
     ),
     Scenario("two owners, the window ends", Bounds(owners=2, sweeps=1, attempts=1, outcomes=CALLED)),
     Scenario(
+        "two owners, the window ends, an old configuration",
+        Bounds(owners=2, sweeps=1, attempts=1, unconfigured=OLD, outcomes=CALLED),
+    ),
+    Scenario("two owners, kept", Bounds(owners=2, keeps=True)),
+    Scenario("two owners, kept, webhooks", Bounds(owners=2, keeps=True, hears=True)),
+    Scenario("two owners, kept, a late copy", Bounds(owners=2, keeps=True, copies=1, attempts=1)),
+    Scenario(
         "two owners, the window ends before a cancelled command was due",
         Bounds(owners=2, attempts=1, defers=True, cancels=True, sweeps=1, outcomes=CALLED),
     ),
@@ -70,7 +78,27 @@ NORMAL = (
 
 MORE = (
     Scenario("three owners, results", Bounds(attempts=1)),
-    Scenario("three owners, webhooks", Bounds(hears=True, attempts=1), KINDS),
+    Scenario("three owners, webhooks", Bounds(hears=True, attempts=1)),
+    Scenario("three owners, two attempts, one gives up", Bounds(outcomes=NOT_SENT)),
+    Scenario(
+        "three owners, a late copy, results",
+        Bounds(attempts=1, copies=1, outcomes=(("accepted",),)),
+    ),
+    Scenario("three owners, expiry", Bounds(attempts=1, expires=True, outcomes=NOT_SENT)),
+    Scenario("three owners, an old configuration, webhooks", Bounds(attempts=1, unconfigured=OLD, hears=True)),
+    Scenario(
+        "three owners, an old configuration, a late copy",
+        Bounds(attempts=1, unconfigured=OLD, copies=1, outcomes=CALLED),
+    ),
+    Scenario(
+        "two owners, expiry, a late copy of a claim", Bounds(owners=2, expires=True, copies=1, copies_claims_only=True)
+    ),
+    Scenario("three owners, kept", Bounds(keeps=True, attempts=1)),
+    Scenario("three owners, kept, the window ends", Bounds(keeps=True, sweeps=1, attempts=1, outcomes=CALLED)),
+    Scenario(
+        "three owners, the window ends, an old configuration",
+        Bounds(sweeps=1, attempts=1, unconfigured=OLD, outcomes=CALLED),
+    ),
     Scenario("three owners, a cancellation", Bounds(attempts=1, defers=True, cancels=True, outcomes=CALLED)),
     Scenario("three owners, a long pause", Bounds(pauses=1), judge.SAFETY),
     Scenario("three owners, a late copy", Bounds(copies=1, attempts=1), judge.SAFETY),
@@ -97,7 +125,8 @@ MORE = (
 LIVE = (
     Scenario("two owners", Bounds(owners=2)),
     Scenario("two owners, webhooks", Bounds(owners=2, hears=True)),
-    Scenario("two owners, a late copy, no compaction", Bounds(owners=2, copies=1, compacts=False, attempts=1)),
+    Scenario("two owners, a late copy", Bounds(owners=2, copies=1, attempts=1, outcomes=CALLED)),
+    Scenario("two owners, kept", Bounds(owners=2, keeps=True, attempts=1)),
     Scenario("two owners, a long pause", Bounds(owners=2, pauses=1)),
     Scenario("two owners, a cancellation", Bounds(owners=2, attempts=1, defers=True, cancels=True)),
     Scenario("two owners, expiry", Bounds(owners=2, expires=True, attempts=1)),
@@ -106,10 +135,13 @@ LIVE = (
 )
 
 LIVE_TOO = (
+    Scenario("two owners, a late copy of anything", Bounds(owners=2, copies=1)),
+    Scenario("three owners, an old configuration", Bounds(attempts=1, unconfigured=OLD)),
     Scenario("three owners", Bounds(attempts=1)),
-    Scenario("three owners, a long pause", Bounds(attempts=1, pauses=1)),
-    Scenario("three owners, webhooks", Bounds(attempts=1, hears=True, compacts=False)),
+    Scenario("three owners, webhooks", Bounds(attempts=1, hears=True)),
 )
+
+STUCK = Scenario("three owners, a long pause", Bounds(attempts=1, pauses=1))
 
 
 def rules_for(bounds: Bounds, kind: type[Scripts] = Scripts) -> Scripts:

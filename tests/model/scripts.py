@@ -19,7 +19,7 @@ from bridge.commands.settle import Settlement
 from bridge.commands.sweep import Sweep, SweepSettings
 from bridge.ledger.partition import LedgerPartition
 from bridge.ledger.records import Fence, Sending, Settled
-from bridge.ledger.transitions import LedgerState
+from bridge.ledger.state import LedgerState
 from bridge.model.commands import CancelCall
 from bridge.model.errors import Broken
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
@@ -64,6 +64,8 @@ class Scripts(Knowledge):
     """Mutant: a time-out is taken for an acknowledgement."""
     loads_at_the_start = False
     """Mutant: what is read ends where the log ended when the fence was sent, not at the fence."""
+    keeps_for_ever = False
+    """Mutant: what a process has kept outlives the deduplication window."""
 
     def __init__(self, *, defers: bool = False, expires: bool = False, max_attempts: int = 2) -> None:
         super().__init__()

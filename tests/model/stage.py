@@ -18,8 +18,8 @@ from bridge.commands.dispatch import DispatchSettings, World
 from bridge.commands.policy import Limits
 from bridge.commands.results import Results
 from bridge.ledger.partition import Claimed, LedgerPartition, Tombstone
-from bridge.ledger.records import Fence, Record, Sending, Settled
-from bridge.ledger.transitions import LedgerState
+from bridge.ledger.records import Record, Sending, Settled
+from bridge.ledger.state import LedgerState
 from bridge.model.commands import PlaceCall
 from bridge.model.outcome import Outcome, Unknown
 from bridge.model.results import Result
@@ -118,7 +118,7 @@ class Paper(LedgerPartition):
 
     async def probe(self) -> None:
         """What was looked for in the log is gone: the flow looks again after this."""
-        self.lines.append((Do.WRITE, FACTS.number(Fence(self.state.owner, 0))))
+        self.lines.append((Do.WRITE, FACTS.probe(self.state.owner)))
         raise Stopped
 
 
@@ -127,6 +127,7 @@ class Stage:
 
     name = "demo"
     match_window_seconds = 1.0
+    late_webhook_seconds = 0.0
     draining = False
 
     def __init__(self, paper: Paper, moment: int, limits: Limits, *, configured: bool = True) -> None:
@@ -218,6 +219,9 @@ class Stage:
     def heard_of(self, command_id: str) -> object | None:
         """Whether a webhook has named the command."""
         return True if self.heard else None
+
+    async def announce(self, connection: str, names: object, known: object) -> None:
+        """Names that may be heard of."""
 
     async def forget(self, *keys: str) -> None:
         """Names that will not be heard of."""

@@ -56,6 +56,7 @@ class Owner(NamedTuple):
     start: int = 0
     """The length of the log when it began."""
     knowledge: int = -1
+    """While it opens: what its process has kept. Once it has ended: what the process keeps."""
     jobs: tuple[Job, ...] = ()
     """One a command, and one of the lane's own (its probe, its broom)."""
     doubts: tuple[int, ...] = ()
@@ -115,6 +116,8 @@ class Bounds(NamedTuple):
     """The first owner that is brought the second command, for the same reason."""
     attempts: int = 2
     compacts: bool = True
+    keeps: bool = False
+    """A new owner may be the next in its process and go on from what the last one knew."""
     hears: bool = False
     """Webhooks tell of calls."""
     defers: bool = False

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hypothesis import strategies as st
 
 from bridge.ledger.records import CommandRecord, Deferred, Fence, Record, Sending, Settled, Unsure
-from bridge.ledger.transitions import LedgerState
+from bridge.ledger.state import LedgerState
 from bridge.model.commands import PlaceCall
 from bridge.model.outcome import Accepted, NotSent, NotSentReason, Outcome, Refused, Unknown
 from bridge.model.results import CallCancelled, CallExpired, CallInitiated, CallRefused, CallUnknown, Result
@@ -91,6 +91,19 @@ def not_sent(
 ) -> Settled:
     """Proof that the attempt did not dial."""
     return settled(command_id, attempt, outcome=NotSent(reason, detail="because"), epoch=epoch)
+
+
+def decision(epoch: int, *, command_id: str = "c", attempt: int = 0, settles_unknown: bool = False) -> Settled:
+    """An end without a dial: a refusal for want of an owner, that knows of this attempt."""
+    result = CallRefused(
+        command_id=command_id,
+        call_id=call_id_of(command_id),
+        attempts=attempt,
+        reason="provider_unreachable",
+        settles_unknown=settles_unknown,
+    )
+    outcome = NotSent("connection_refused")
+    return settled(command_id, attempt, result=result, outcome=outcome, epoch=epoch, at_ms=5000)
 
 
 def unsure(command_id: str = "c", attempt: int = 1, *, epoch: int = 1, at_ms: int = 1000, owed: bool = False) -> Unsure:

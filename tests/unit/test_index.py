@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,6 +160,54 @@ async def test_a_name_has_its_time(index: Index, clock: HandClock) -> None:
     assert (found.known.command_id, found.certain) == ("new", True)
     clock.advance(60)
     assert index.match("demo", [CALLEE]) is None
+
+
+def late(command_id: str, *, at: datetime, window_seconds: float = 120, late_seconds: float = 2160) -> Known:
+    """A call whose webhooks may come late."""
+    known = call(command_id, seconds=window_seconds + late_seconds, at=at)
+    return msgspec.structs.replace(known, begins_until=lifetime(at, window_seconds))
+
+
+async def test_a_late_webhook_means_the_call_that_began_when_it_says(index: Index, clock: HandClock) -> None:
+    """Of two calls to one callee within half an hour, each is found by its own time, and is evidence."""
+    await index.announce("demo", [CALLEE], late("first", at=clock.now()))
+    clock.advance(600)
+    await index.announce("demo", [CALLEE], late("second", at=clock.now()))
+    clock.advance(1520)
+    for seconds, command_id in ((20, "first"), (120, "first"), (595, "second"), (620, "second"), (720, "second")):
+        found = index.match("demo", [CALLEE], occurred_at=NOON + timedelta(seconds=seconds))
+        assert found is not None
+        assert (found.known.command_id, found.certain) == (command_id, True)
+    for seconds in (-6, 121, 594, 721):
+        assert index.match("demo", [CALLEE], occurred_at=NOON + timedelta(seconds=seconds)) is None
+    clock.advance(160)
+    assert index.match("demo", [CALLEE], occurred_at=NOON + timedelta(seconds=20)) is None
+
+
+async def test_a_late_webhook_that_may_mean_two_calls_is_no_evidence(index: Index, clock: HandClock) -> None:
+    """Both were dialled within the window in front of it."""
+    await index.announce("demo", [CALLEE], late("first", at=clock.now()))
+    clock.advance(60)
+    await index.announce("demo", [CALLEE], late("second", at=clock.now()))
+    clock.advance(1800)
+    found = index.match("demo", [CALLEE], occurred_at=NOON + timedelta(seconds=90))
+    assert found is not None
+    assert (found.known.command_id, found.certain) == ("second", False)
+
+
+async def test_a_webhook_without_a_time_is_judged_by_its_arrival(index: Index, clock: HandClock) -> None:
+    """However long its name is kept for those that have one."""
+    await index.announce("demo", [CALLEE], late("first", at=clock.now()))
+    clock.advance(120)
+    assert index.match("demo", [CALLEE]) is not None
+    clock.advance(1)
+    assert index.match("demo", [CALLEE]) is None
+
+
+async def test_a_name_without_a_window_means_its_call_whenever_that_began(index: Index, clock: HandClock) -> None:
+    """A provider's clock may be wrong, and its reference right."""
+    await index.announce("demo", ["ref/call_1"], call())
+    assert index.match("demo", ["ref/call_1"], occurred_at=NOON - timedelta(hours=1)) is not None
 
 
 async def test_a_name_taken_back_is_forgotten(index: Index) -> None:
@@ -315,6 +364,27 @@ async def test_what_is_past_its_time_is_let_go(log: Log, clock: HandClock) -> No
         assert found is not None
         assert found.known.command_id == "b"
         tasks.cancel_scope.cancel()
+
+
+async def test_what_is_written_again_and_again_takes_no_memory(log: Log, clock: HandClock) -> None:
+    """A session that is renewed at every webhook, and sessions that come and go: only what is held is remembered."""
+    index = Index(TOPIC, log, clock, IndexSettings())
+    for number in range(5000):
+        await index.bind(SESSION, call(at=clock.now()))
+        await index.bind(f"demo/{number}", call())
+        await index.forget(session_key(f"demo/{number}"))
+        clock.advance(0.001)
+    assert len(index) == 1
+    assert len(index._ends) < 2000
+    async with anyio.create_task_group() as tasks:
+        log.records.clear()
+        tasks.start_soon(index.run, log)
+        clock.advance(61)
+        polls = log.empty_polls
+        while log.empty_polls < polls + 2:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert len(index) == 0
 
 
 async def test_caught_up_means_everything_read(log: Log, clock: HandClock) -> None:

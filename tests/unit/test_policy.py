@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.commands import policy
 from bridge.commands.policy import (
     Claim,
     Decision,
@@ -107,6 +108,7 @@ def expired(history: str, command: PlaceCall) -> Finish:
             connection="demo",
             provider="sipgate",
             attempts=attempts_of(history),
+            not_sent=policy.not_sent(entry_of(history)),
             metadata={"who": "me"},
             expires_at=command.expires_at,
         )
@@ -121,11 +123,23 @@ def refused(history: str, refusal: Refused) -> CallRefused:
         connection="demo",
         provider="sipgate",
         attempts=attempts_of(history),
+        not_sent=policy.not_sent(entry_of(history)),
         metadata={"who": "me"},
         reason=refusal.reason,
         provider_status=refusal.provider_status,
         detail=refusal.detail,
     )
+
+
+def test_why_nothing_was_sent() -> None:
+    """Each claim carries the reasons before it, so that the last one and its proof know them all."""
+    second = msgspec.structs.replace(sending(attempt=2), not_sent=("rate_limited",))
+    assert policy.not_sent(None) == ()
+    assert policy.not_sent(folded([sending()]).entry("c")) == ()
+    assert policy.not_sent(folded([sending(), not_sent(reason="rate_limited")]).entry("c")) == ("rate_limited",)
+    assert policy.not_sent(folded([sending(), not_sent(reason="rate_limited"), second]).entry("c")) == ("rate_limited",)
+    tried_twice: list[Record] = [sending(), not_sent(reason="rate_limited"), second, not_sent(reason="name_not_resolved", attempt=2)]
+    assert policy.not_sent(folded(tried_twice).entry("c")) == ("rate_limited", "name_not_resolved")
 
 
 @pytest.mark.parametrize("due", [False, True])
@@ -245,6 +259,7 @@ def test_cancel(history: str) -> None:
                 call_id=CALL_ID,
                 connection="demo" if is_known else None,
                 attempts=attempts_of(history),
+                not_sent=policy.not_sent(entry_of(history)),
                 metadata={"who": "me"} if is_known else {},
             )
         )
@@ -275,17 +290,22 @@ def test_a_cancelled_command_is_never_claimed(history: str) -> None:
 
 # -- when to try again --------------------------------------------------------------------------------------------------------
 
-limits = st.builds(Limits, retry_base_seconds=st.floats(0.01, 100), retry_max_seconds=st.floats(0.01, 3600))
+limits = st.builds(
+    Limits,
+    retry_base_seconds=st.floats(0.01, 100),
+    retry_max_seconds=st.floats(0.01, 3600),
+    longest_retry_after_seconds=st.floats(1, 5000),
+)
 jitters = st.floats(0, 1, exclude_max=True)
 
 
 @given(limits, st.integers(1, 100), jitters, st.none() | st.floats(0, 7200))
 def test_the_delay_is_within_its_bounds(limits: Limits, attempt: int, jitter: float, asked_for: float | None) -> None:
-    """Between half of the doubled delay and all of it, never above the longest, and never less than was asked for."""
+    """Between half of the doubled delay and all of it, and never less than was asked for; of which the longest counts."""
     outcome = NotSent("rate_limited", retry_after_seconds=asked_for)
     delay = retry_delay_seconds(outcome, attempt=attempt, limits=limits, jitter=jitter)
     doubled = min(limits.retry_max_seconds, limits.retry_base_seconds * 2 ** (attempt - 1))
-    least = asked_for or 0.0
+    least = min(asked_for or 0.0, limits.longest_retry_after_seconds)
     assert delay >= least
     assert doubled / 2 <= delay <= max(doubled, least)
 
@@ -306,3 +326,13 @@ def test_the_delay_doubles() -> None:
     delays = [retry_delay_seconds(outcome, attempt=n, limits=Limits(), jitter=0.0) for n in (1, 2, 3, 7, 8, 9, 100)]
     assert delays == [0.25, 0.5, 1.0, 16.0, 30.0, 30.0, 30.0]
     assert retry_delay_seconds(outcome, attempt=1, limits=Limits(), jitter=0.5) == 0.375
+
+
+def test_a_pause_that_was_asked_for_has_an_end() -> None:
+    """A provider that says "in a day" is asked again after the longest pause; what is below it is kept."""
+    limits = Limits(longest_retry_after_seconds=600.0)
+    delays = [
+        retry_delay_seconds(NotSent("rate_limited", retry_after_seconds=each), attempt=1, limits=limits, jitter=0.0)
+        for each in (86_400.0, 599.0)
+    ]
+    assert delays == [600.0, 599.0]

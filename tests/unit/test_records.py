@@ -31,6 +31,8 @@ def name_of(record: Record) -> Name:
         case Deferred():
             return Name("deferred", record.command_id, 0)
         case Sending() | Settled() | Unsure():
+            if isinstance(record, Settled) and record.is_decision:
+                return Name("decided", record.command_id, record.epoch)
             is_proof = isinstance(record, Settled) and record.result is None
             kind = "unsent" if is_proof else type(record).__name__.lower()
             return Name(kind, record.command_id, record.attempt)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.ledger.records import CommandRecord, Fence, KeyParts, Record, Settled, key_of, parts_of
-from bridge.ledger.transitions import Archived, Entry, LedgerState, State, Verdict
+from bridge.ledger.records import CommandRecord, Fence, KeyParts, Record, Sending, Settled, Unsure, key_of, parts_of
+from bridge.ledger.state import LedgerState, Verdict, recent_dials
+from bridge.ledger.transitions import Archived, Entry, State
 from bridge.model.outcome import Accepted, Refused
 from tests.support.ledger_values import (
     DIGEST,
@@ -20,6 +21,7 @@ from tests.support.ledger_values import (
     ME,
     MY_EPOCH,
     cancelled,
+    decision,
     deferred,
     folded,
     initiated,
@@ -94,29 +96,21 @@ def test_each_state_is_what_its_records_say(before: str) -> None:
 
 
 @pytest.mark.parametrize("before", STATES)
-def test_a_decision_is_void_where_a_claim_stands(before: str) -> None:
-    """An end without a dial finishes what is open; of what was claimed its writer knew nothing, and it changes nothing."""
+@pytest.mark.parametrize("first", [False, True], ids=["behind", "in front"])
+def test_a_former_owners_decision_is_void_where_there_is_a_claim(before: str, first: bool) -> None:
+    """An end without a dial finishes what is open; it changes nothing of what was claimed since, wherever it stands."""
     was, make = STATES[before]
-    decided = settled(attempt=0, result=cancelled(), at_ms=5000)
-    expected = was if was in {State.UNSETTLED, State.UNKNOWN} else State.FINISHED
-    state = folded(make())
-    known = state.entry("c")
-    count = 0 if known is None else len(list(known.records()))
-    assert state.may_count(decided) == (was in {State.FREE, State.DEFERRED})
-    state.fold(decided, 50)
-    assert state.entries["c"].state is expected
-    if was in {State.UNSETTLED, State.UNKNOWN}:
-        assert len(list(state.entries["c"].records())) == count
+    history = make()
+    claimed = any(isinstance(each, Sending | Unsure) for each in history)
+    expected = was if claimed else State.FINISHED
+    assert state_after([decision(0), *history] if first else [*history, decision(0)]) is expected
 
 
-def test_a_decision_may_be_told_in_spite_of_its_own_copy() -> None:
-    """A copy of it that was stored without an answer is the same decision; one of another time or attempt is not."""
-    decided = settled(attempt=0, result=cancelled(), at_ms=5000)
-    for deferral in ([], [deferred()]):
-        state = folded([*deferral, decided])
-        assert state.may_count(decided)
-        assert not state.may_count(msgspec.structs.replace(decided, at_ms=5001))
-        assert not state.may_count(msgspec.structs.replace(decided, attempt=1))
+@pytest.mark.parametrize("before", STATES)
+def test_a_decision_may_be_told_where_nothing_was_claimed(before: str) -> None:
+    """Or where every claim is proven not to have dialled."""
+    was, make = STATES[before]
+    assert folded(make()).may_count(decision(2)) == (was in {State.FREE, State.DEFERRED})
 
 
 @pytest.mark.parametrize("news", NEWS)
@@ -209,7 +203,7 @@ def _told(entry: Entry | None) -> object:
 
 @given(histories())
 def test_nothing_leads_back_to_a_claim_but_proof(history: list[CommandRecord]) -> None:
-    """Only `settled(not_sent)` of the claimed attempt leaves UNSETTLED for a new claim, and nothing at all UNKNOWN."""
+    """Only `settled(not_sent)` of the claimed attempt leaves UNSETTLED for a new claim, and only a later claim UNKNOWN."""
     state = LedgerState("me")
     for offset, record in enumerate(history):
         entry = state.entry("c")
@@ -217,15 +211,15 @@ def test_nothing_leads_back_to_a_claim_but_proof(history: list[CommandRecord]) -
         claimed = 0 if entry is None or entry.sending is None else entry.sending.attempt
         state.fold(record, offset)
         after = state.entries["c"].state
-        if before in {State.UNSETTLED, State.UNKNOWN} and after in {State.FREE, State.DEFERRED}:
-            assert before is State.UNSETTLED
+        if before is State.UNSETTLED and after in {State.FREE, State.DEFERRED}:
             assert isinstance(record, Settled)
             assert record.result is None
             assert record.attempt >= claimed  # a later attempt was claimed only after this one's proof
         if before is State.FINISHED:
             assert after is State.FINISHED
-        if before is State.UNKNOWN:
-            assert after in {State.UNKNOWN, State.FINISHED}
+        if before is State.UNKNOWN and after not in {State.UNKNOWN, State.FINISHED}:
+            assert isinstance(record, Sending)
+            assert record.epoch > 1  # who doubted was succeeded and never told it
 
 
 @given(histories(), histories())
@@ -251,7 +245,7 @@ def test_an_archived_entry_stays_what_it_is(history: list[CommandRecord], later:
 def test_a_result_in_the_log_leaves_little_in_memory() -> None:
     """A finished command is archived: where its result stands, not what it says; unless something is left to do for it."""
     entry = folded([sending(), settled(at_ms=77)]).entries["c"]
-    assert entry.archived == Archived(attempt=1, digest=DIGEST, at_ms=77, offset=1)
+    assert entry.archived == Archived(attempt=1, digest=DIGEST, at_ms=77, offset=1, epoch=1)
     assert (entry.sending, entry.settled, entry.unsure) == (None, None, None)
 
     not_yet: list[list[Record]] = [[deferred(), sending(), settled()], [sending(), settled(owed=True)]]
@@ -275,7 +269,7 @@ def test_a_cancelled_command_is_known_to_be_cancelled() -> None:
     """Its archive says so, because a second cancel is answered with the same result and any other end is not."""
     entry = folded([settled(attempt=0, result=cancelled(), digest=b"")]).entries["c"]
     assert entry.archived is not None
-    assert (entry.archived.was_cancelled, entry.archived.was_unsure) == (True, False)
+    assert (entry.archived.was_cancelled, entry.doubted) == (True, 0)
     assert entry.digest == b""
 
 
@@ -317,7 +311,7 @@ def test_a_settlement_after_unknown_remembers_it() -> None:
     """The archive says that there was an unknown, whose record is still to be let go one day."""
     entry = folded([sending(), unsure(), settled()]).entries["c"]
     assert entry.archived is not None
-    assert entry.archived.was_unsure
+    assert entry.doubted == 1
     assert entry.state is State.FINISHED
 
 
@@ -471,17 +465,23 @@ def test_the_epoch_is_the_offset_of_the_first_own_fence() -> None:
     assert state.take_old_fences(10**15) == []
 
 
+AGAINST = Verdict(foreign=frozenset("c"), against=frozenset("c"))
+
+
 @pytest.mark.parametrize(
     ("record", "offset", "expected"),
     [
         (Fence("other", 0), MY_EPOCH + 1, Verdict(ended="another owner's fence stands at offset 8")),
         (Fence("other", 0), MY_EPOCH - 1, Verdict()),
         (Fence(ME, 0), MY_EPOCH + 1, Verdict()),
-        (sending(epoch=FOREIGN_EPOCH), 9, Verdict(foreign=frozenset("c"))),
-        (settled(epoch=FOREIGN_EPOCH), 9, Verdict(foreign=frozenset("c"))),
-        (not_sent(epoch=FOREIGN_EPOCH), 9, Verdict(foreign=frozenset("c"))),
+        (sending(epoch=FOREIGN_EPOCH), 9, AGAINST),
+        (settled(epoch=FOREIGN_EPOCH), 9, AGAINST),
+        (not_sent(epoch=FOREIGN_EPOCH), 9, AGAINST),
         (unsure(epoch=FOREIGN_EPOCH), 9, Verdict(foreign=frozenset("c"))),
-        (sending(epoch=MY_EPOCH + 2), 9, Verdict(foreign=frozenset("c"))),
+        (decision(FOREIGN_EPOCH), 9, Verdict(foreign=frozenset("c"))),
+        (unsure(epoch=MY_EPOCH + 2), 9, AGAINST),
+        (decision(MY_EPOCH + 2), 9, AGAINST),
+        (sending(epoch=MY_EPOCH + 2), 9, AGAINST),
         (sending(epoch=MY_EPOCH), 9, Verdict()),
         (settled(epoch=MY_EPOCH), 9, Verdict()),
         (unsure(epoch=MY_EPOCH), 9, Verdict()),
@@ -490,7 +490,10 @@ def test_the_epoch_is_the_offset_of_the_first_own_fence() -> None:
     ids=lambda each: type(each).__name__ if isinstance(each, Fence | CommandRecord) else None,
 )
 def test_what_a_record_in_a_gap_means(record: Record, offset: int, expected: Verdict) -> None:
-    """A later foreign fence ends the lane, foreign knowledge names its command, and own copies mean nothing."""
+    """A later foreign fence ends the lane, foreign knowledge names its command, and own copies mean nothing.
+
+    What a former owner decided, or doubts, is no knowledge: it does not stand against a claim.
+    """
     state = opened()
     before = state.next_offset
     assert state.judge(record, offset) == expected
@@ -511,8 +514,11 @@ CLAIMS: list[tuple[list[Record], bool]] = [
     ([sending(attempt=3, epoch=MY_EPOCH)], False),
     ([not_sent(attempt=2)], False),
     ([not_sent(attempt=3), deferred()], False),
-    ([unsure()], False),
-    ([sending(attempt=2, epoch=MY_EPOCH), unsure()], False),
+    ([unsure()], True),
+    ([decision(FOREIGN_EPOCH)], True),
+    ([unsure(epoch=MY_EPOCH)], False),
+    ([decision(MY_EPOCH)], False),
+    ([sending(attempt=2, epoch=MY_EPOCH), unsure(epoch=MY_EPOCH)], False),
     ([settled()], False),
     ([sending(attempt=2, epoch=MY_EPOCH), settled()], False),
     ([deferred(), settled()], False),
@@ -558,9 +564,18 @@ def test_old_fences_are_given_once_and_only_when_old() -> None:
 
 
 def test_recent_claims_are_kept_by_connection() -> None:
-    """When each connection was claimed for last, in seconds, oldest first, and only claims count."""
+    """When each connection was claimed for last, in seconds, oldest first, and since when the end is known."""
     state = folded([sending("a", at_ms=1500), sending("b", at_ms=2000), settled("a", at_ms=9000), deferred("d")])
-    assert {name: list(times) for name, times in state.recent_claims.items()} == {"demo": [1.5, 2.0]}
+    assert recent_dials(state, "demo") == [(1.5, 9.0), (2.0, None)]
+    assert recent_dials(state, "another") == []
+
+
+def test_the_end_of_another_attempt_says_nothing_of_a_recent_claim() -> None:
+    """Each claim has its own end: what is known of the first attempt is not known of the second."""
+    state = folded([sending("a", at_ms=900), not_sent("a"), sending("a", 2, at_ms=2000)])
+    assert recent_dials(state, "demo") == [(0.9, 1.0), (2.0, None)]
+    state.fold(unsure("a", 2, at_ms=3000), 10)
+    assert recent_dials(state, "demo") == [(0.9, 1.0), (2.0, 3.0)]
 
 
 def test_recent_claims_are_bounded() -> None:
@@ -569,6 +584,6 @@ def test_recent_claims_are_bounded() -> None:
     for number in range(12_000):
         state.fold(sending(f"c{number % 10}", at_ms=number * 1000), 2 * number)
         state.fold(settled(f"c{number % 10}"), 2 * number + 1)
-    kept = list(state.recent_claims["demo"])
+    kept = [claimed for claimed, _ in recent_dials(state, "demo")]
     assert kept == [float(number) for number in range(12_000 - len(kept), 12_000)]
     assert len(kept) == 10_000
