@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from bridge.demo.simulators.faults import Hang
+from bridge.demo.simulators.history import History
 from bridge.demo.simulators.script import Callee, DialRule, Script
 from bridge.runtime.crashpoints import POINTS
 from tests.crash.halfway import Halfway
@@ -23,14 +24,18 @@ from tests.faults.history import Collected, Findings
 from tests.support.brokers import Broker
 from tests.support.kafka_tools import Outgoing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]  # waits have deadlines of their own, for slow machines
 
-QUICK: dict[str, Any] = {
-    "kafka": {"session_timeout_seconds": 2.0, "heartbeat_interval_seconds": 0.4},
+CHANGES: dict[str, Any] = {
+    "kafka": {"session_timeout_seconds": 30.0},
     "commands": {"evidence_seconds": 0.2, "commit_interval_seconds": 0.1, "poll_seconds": 0.1},
 }
+DOOMED: dict[str, Any] = {"session_timeout_seconds": 2.0, "heartbeat_interval_seconds": 0.4}
+"""Only who dies: the death is noticed soon, and who lives on is not taken for dead where the machine is slow."""
 COMMANDS = 6
-AT_ONCE = 2
+AT_ONCE = 4
+SLOW_SECONDS = 90.0
+"""What a busy machine may need for anything."""
 
 Deaths: TypeAlias = tuple[str, ...]
 """Where one daemon after the other dies: `POINT:NTH`, the NTH time that it is there."""
@@ -54,7 +59,7 @@ TWICE: tuple[Deaths, ...] = (
 @pytest.fixture
 async def here(apache_kafka: Broker, tmp_path: Path) -> AsyncIterator[Cluster]:
     """A provider and topics; no daemon yet."""
-    async with cluster(apache_kafka.bootstrap, tmp_path, **QUICK) as found:
+    async with cluster(apache_kafka.bootstrap, tmp_path, **CHANGES) as found:
         yield found
 
 
@@ -66,7 +71,7 @@ async def lives(
     places = asyncio.Semaphore(AT_ONCE)
 
     async def live(deaths: Deaths) -> tuple[Collected, Findings]:
-        async with places, cluster(apache_kafka.bootstrap, tmp_path_factory.mktemp("crash"), **QUICK) as here:
+        async with places, cluster(apache_kafka.bootstrap, tmp_path_factory.mktemp("crash"), **CHANGES) as here:
             await send_some(here)
             for point in deaths:
                 await dies_at(here, point)
@@ -90,8 +95,19 @@ async def send_some(here: Cluster) -> list[str]:
 
 async def dies_at(here: Cluster, point: str) -> None:
     """Start the daemon and see it killed there."""
-    doomed = here.start("replica", env={"CALLBRIDGE_CRASH_AT": point})
-    assert await doomed.ended() == -SIGKILL
+    here.config("doomed", kafka=DOOMED)
+    doomed = here.start("doomed", env={"CALLBRIDGE_CRASH_AT": point})
+    assert await doomed.ended(seconds=SLOW_SECONDS) == -SIGKILL
+
+
+def told(seen: History) -> int:
+    """Of how many calls the webhook that names them was acknowledged."""
+    sessions = {
+        webhook.session
+        for webhook in seen.webhooks
+        if webhook.event == "session_start" and webhook.status is not None and webhook.status < 300
+    }
+    return len(sessions)
 
 
 async def check_all(here: Cluster) -> tuple[Collected, Findings]:
@@ -132,6 +148,8 @@ async def test_a_webhook_settles_what_a_crash_left_open(here: Cluster) -> None:
 
     for ringing in list(here.simulator._calls.values()):
         ringing.pick_up()
+    placed = here.simulator.history.counts["calls.placed"]
+    await here.simulator.wait_for(lambda seen: told(seen) == placed, SLOW_SECONDS)
     collected, after = await check_all(here)
 
     assert before.finals["call.unknown"] > 0
@@ -143,8 +161,9 @@ async def test_killed_while_the_provider_decides(here: Cluster) -> None:
     """The provider has read the requests and not answered: each is unknown, and none is asked for again."""
     here.simulator.play(Script(callees=NOBODY.callees, dial_faults=(DialRule(fault=Hang()),)))
     numbers = [number.lstrip("+") for number in await send_some(here)]
-    doomed = here.start("replica")
-    await here.simulator.wait_for(lambda seen: all(map(seen.received, numbers)), timeout_seconds=30)
+    here.config("doomed", kafka=DOOMED)
+    doomed = here.start("doomed")
+    await here.simulator.wait_for(lambda seen: all(map(seen.received, numbers)), SLOW_SECONDS)
     doomed.kill()
     here.simulator.play(NOBODY)
     here.start("replica")
@@ -160,8 +179,9 @@ async def test_killed_in_the_middle_of_a_request(here: Cluster) -> None:
     async with Halfway(here.simulator.base_url) as way:
         here.provider_url = way.url
         await send_some(here)
-        doomed = here.start("replica")
-        await way.held(COMMANDS)
+        here.config("doomed", kafka=DOOMED)
+        doomed = here.start("doomed")
+        await way.held(COMMANDS, seconds=SLOW_SECONDS)
         doomed.kill()
         way.open()
         here.start("replica")

@@ -46,7 +46,7 @@ def main() -> int:
     path.write_text(text)
     print(text)
     for end in done.own_ends:
-        print(end, end="\n\n", file=sys.stderr)
+        print(end.story, end="\n\n", file=sys.stderr)
     return int(done.findings is None or done.findings.is_fatal)
 
 

@@ -29,10 +29,9 @@ from tests.support.apache_kafka import ApacheKafka
 from tests.support.daemon import Daemon
 
 SESSION_SECONDS = 2.0
-READY_SECONDS = 90.0
-END_SECONDS = 60.0
-HEAL_SECONDS = 60.0
-REST_SECONDS = 150.0
+READY_SECONDS = 180.0
+END_SECONDS = 120.0
+REST_SECONDS = 240.0
 LOOK_SECONDS = 0.2
 MOST_EXTRA_REPLICAS = 2
 
@@ -64,6 +63,23 @@ CHANGES: dict[str, Any] = {
 }
 
 
+CUT_OFF = 3
+"""The exit code of a process that did not come to its end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEnd:
+    """A replica ended by itself, or not as it was told to. `story`: what happened, with the end of its log."""
+
+    code: int
+    story: str
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it says anything about the gateway; being cut off says as much about the machine."""
+        return self.code != CUT_OFF
+
+
 @dataclass
 class Done:
     """What a campaign has to tell."""
@@ -71,12 +87,11 @@ class Done:
     settings: Settings
     plan: Plan
     faults: Counter[str] = field(default_factory=Counter)
-    """What was done to replicas, brokers and connections, by kind."""
+    """What was done to replicas, brokers and connections, by kind, and what the provider did."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """What found nobody to be done to."""
+    """What found nobody to be done to, or no request to be done with."""
     kills: list[Kill] = field(default_factory=list)
-    own_ends: list[str] = field(default_factory=list)
-    """Replicas that ended by themselves: which, with which code, and the end of the log."""
+    own_ends: list[OwnEnd] = field(default_factory=list)
     removals: Counter[int] = field(default_factory=Counter)
     """Exit codes of replicas that were told to stop."""
     partition_of: dict[str, int] = field(default_factory=dict)
@@ -116,6 +131,7 @@ class Campaign:
             self._done.sent_seconds = time.monotonic() - started
             await self._heal()
             self._done.collected, self._done.findings = await self.here.at_rest(seconds=REST_SECONDS)
+            self._count_provider(self._done.collected)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -152,13 +168,19 @@ class Campaign:
         if not self.here.replicas:
             await self._up(self._names[0])
 
+    def _count_provider(self, collected: Collected) -> None:
+        """A number's fault is met by its first request; an order that expired before had none."""
+        for number, name in self._plan.provider.items():
+            seen = collected.numbers.get(number)
+            (self._done.faults if seen is not None and seen.received else self._done.skipped)[name] += 1
+
     async def _watch(self) -> None:
         """Start replicas again that ended by themselves, as a platform would, and remember them."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for name, daemon in list(self.here.replicas.items()):
                 if daemon.exit_code is not None and name not in self._busy:
-                    self._done.own_ends.append(daemon.explained(f"{name} ended by itself with {daemon.exit_code}"))
+                    self._own_end(daemon, f"{name} ended by itself with {daemon.exit_code}")
                     self._busy.add(name)
                     await self._up(name)
 
@@ -266,9 +288,7 @@ class Campaign:
             if time.monotonic() > deadline:
                 raise AssertionError(daemon.explained(f"{name} was not ready within {READY_SECONDS} s"))
             if daemon.exit_code is not None:
-                self._done.own_ends.append(
-                    daemon.explained(f"{name} ended with {daemon.exit_code} before it was ready")
-                )
+                self._own_end(daemon, f"{name} ended with {daemon.exit_code} before it was ready")
                 daemon = self.here.start(name)
             await asyncio.sleep(LOOK_SECONDS)
         self._busy.discard(name)
@@ -279,8 +299,11 @@ class Campaign:
         code = await daemon.terminate(seconds=END_SECONDS)
         self._done.removals[code] += 1
         if code:
-            self._done.own_ends.append(daemon.explained(f"{name} was told to stop and ended with {code}"))
+            self._own_end(daemon, f"{name} was told to stop and ended with {code}")
         self.here.replicas.pop(name).close()
+
+    def _own_end(self, daemon: Daemon, what: str) -> None:
+        self._done.own_ends.append(OwnEnd(daemon.exit_code or 0, daemon.explained(what)))
 
 
 def start_kafka(advertised_port: int) -> ApacheKafka:

@@ -31,7 +31,7 @@ FLOW = "demo-flow"
 NOBODY = Script(callees=(Callee(answers=False, rings_seconds=0),))
 """Every call is placed, and nothing is heard of it."""
 
-REST_SECONDS = 60.0
+REST_SECONDS = 120.0
 LOOK_SECONDS = 0.25
 RESTLESS: frozenset[Problem] = frozenset(
     {"lost", "unsettled claims", "waiting for ever", "unknown in spite of evidence", "offsets not at the end"}
@@ -78,11 +78,11 @@ class Cluster:
 
     # -- replicas
 
-    def config(self, name: str) -> Path:
-        """The replica's configuration, written when it is first asked for."""
+    def config(self, name: str, *, kafka: Mapping[str, Any] | None = None) -> Path:
+        """The replica's configuration, written when it is first asked for. `kafka`: what is this replica's alone."""
         path = self.folder / f"{name}.toml"
         if not path.exists():
-            changes = {**self._changes, "kafka": {**self._changes.get("kafka", {}), "client_id": name}}
+            changes = {**self._changes, "kafka": {**self._changes.get("kafka", {}), **(kafka or {}), "client_id": name}}
             write_config(path, bootstrap=self.bootstrap, prefix=self.prefix, simulator_url=self.provider_url, **changes)
         return path
 
@@ -173,8 +173,8 @@ async def cluster(
 
 async def _create_topics(bootstrap: str, topics: Topics) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         wanted = [
             NewTopic(each.name, each.partitions, each.replication_factor, topic_configs=each.config)
             for each in topics.by_use().values()

@@ -16,11 +16,17 @@ ALL = 1_000_000
 
 
 async def collect(bootstrap: str, prefix: str, *, group_id: str, control_url: str) -> Collected:
-    """What stands on the topics that begin with `prefix`, and what the provider behind `control_url` saw."""
+    """What stands on the topics that begin with `prefix`, and what the provider behind `control_url` saw.
+
+    One after the other while the run goes on, so the order matters: what an effect stands on is looked at after the
+    effect. A result that is read was dialled for by the time the provider is asked, and what the provider counts was
+    claimed by the time the ledger is read.
+    """
+    results = await read_all(bootstrap, f"{prefix}results")
     provider = (await request(f"{control_url}/_sim/history?limit={ALL}")).json
     return Collected(
         commands=await read_all(bootstrap, f"{prefix}commands"),
-        results=await read_all(bootstrap, f"{prefix}results"),
+        results=results,
         ledger=await read_all(bootstrap, f"{prefix}ledger"),
         letters=await read_all(bootstrap, f"{prefix}dead-letters"),
         numbers=numbers_of(provider),

@@ -26,8 +26,8 @@ _LENGTH_AT, _NAME_AT = 12, 14
 _RESET = struct.pack("ii", 1, 0)
 
 
-class _Serving:
-    """A listening server whose connections end with its context."""
+class Serving:
+    """A listening server whose connections end with its context, and may end before it by any error of the net."""
 
     def __init__(self) -> None:
         self.port = free_ports(1)[0]
@@ -55,7 +55,7 @@ class _Serving:
 
     async def _guarded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, EOFError):
                 await self._serve(reader, writer)
         finally:
             writer.transport.abort()
@@ -64,7 +64,7 @@ class _Serving:
         raise NotImplementedError
 
 
-class Network(_Serving):
+class Network(Serving):
     """`async with Network(kafka.proxied_port):` replicas that were told this port reach the broker through it."""
 
     def __init__(self) -> None:
@@ -109,14 +109,14 @@ class Network(_Serving):
         self._links[name] |= ends
         try:
             await asyncio.gather(
-                _pump(reader, far_writer, self._flows(name), first), _pump(far_reader, writer, self._flows(name))
+                pump(reader, far_writer, self._flows(name), first), pump(far_reader, writer, self._flows(name))
             )
         finally:
             self._links[name] -= ends
             far_writer.transport.abort()
 
 
-class Balancer(_Serving):
+class Balancer(Serving):
     """What stands in front of the replicas' webhooks: each connection goes to one that takes it."""
 
     def __init__(self, backends: Callable[[], Sequence[str]], choose: random.Random) -> None:
@@ -138,19 +138,20 @@ class Balancer(_Serving):
                 far_reader, far_writer = await asyncio.open_connection(host, int(port))
             except OSError:
                 continue
-            flowing = asyncio.Event()
-            flowing.set()
             try:
-                await asyncio.gather(_pump(reader, far_writer, flowing), _pump(far_reader, writer, flowing))
+                await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
             finally:
                 far_writer.transport.abort()
             return
 
 
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event, first: bytes = b""
+async def pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event | None = None, first: bytes = b""
 ) -> None:
-    """Everything one side says, to the other."""
+    """Everything one side says, to the other, while it flows."""
+    if flowing is None:
+        flowing = asyncio.Event()
+        flowing.set()
     data = first or await reader.read(CHUNK_BYTES)
     while data:
         await flowing.wait()

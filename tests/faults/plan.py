@@ -7,7 +7,6 @@ faults asked for. Pure; carrying it out is the campaign's matter.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -164,11 +163,6 @@ class Plan:
         """What the simulator has to be told."""
         rules = [DialRule(number=number, fault=PROVIDER[name], count=1) for number, name in self.provider.items()]
         return Script(callees=_CALLEES, dial_faults=(*rules, USUAL))
-
-    @property
-    def provider_counts(self) -> Counter[str]:
-        """Planned faults of the provider's, by name."""
-        return Counter(self.provider.values())
 
 
 def plan(settings: Settings, *, begins: float) -> Plan:

@@ -42,7 +42,7 @@ def _summary(done: Done, findings: Findings) -> Iterator[str]:
 
 def total(done: Done) -> int:
     """All faults that were met or done."""
-    return sum(done.faults.values()) + sum(done.plan.provider_counts.values())
+    return sum(done.faults.values())
 
 
 def _faults(done: Done) -> Iterator[str]:
@@ -50,11 +50,11 @@ def _faults(done: Done) -> Iterator[str]:
     yield ""
     yield "| fault | count |"
     yield "| --- | ---: |"
-    for name, count in [*sorted(done.faults.items()), *sorted(done.plan.provider_counts.items())]:
+    for name, count in sorted(done.faults.items()):
         yield f"| {name} | {count} |"
     if done.skipped:
         yield ""
-        yield f"Planned, but there was nobody to do it to: {_counts(done.skipped)}."
+        yield f"Planned, but there was nobody to do it to, or no request to do it with: {_counts(done.skipped)}."
 
 
 def _findings(findings: Findings) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
+import socket
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,25 +14,25 @@ from pathlib import Path
 import pytest
 
 from bridge.demo.broker import LOOPBACK
-from tests.faults.network import Balancer, Network
+from tests.faults.arrivals import STEP_SECONDS, Arrivals
+from tests.faults.network import Balancer, Network, Serving, pump
 from tests.faults.recovery import Kill, openings, recovery_seconds
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
+
+
+class _Echo(Serving):
+    """A server that says everything back, to whom still listens."""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await pump(reader, writer)
 
 
 @pytest.fixture
 async def echo_port() -> AsyncIterator[int]:
-    """A server that says everything back."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionResetError):
-            while data := await reader.read(1000):
-                writer.write(data)
-        writer.close()
-
-    server = await asyncio.start_server(serve, LOOPBACK, 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
+    """Where it listens."""
+    async with _Echo() as echo:
+        yield echo.port
 
 
 class Client:
@@ -105,6 +106,27 @@ async def test_webhooks_go_to_who_takes_them(echo_port: int) -> None:
             client = Client(*await asyncio.open_connection(LOOPBACK, balancer.port))
             await client.say(b"session_start")
             client.writer.close()
+
+
+@pytest.mark.anyio
+async def test_an_arrival_is_when_the_kernel_had_it(echo_port: int) -> None:
+    """Not when anybody came to look: here everybody is kept from it for a while."""
+    async with Arrivals(f"http://{LOOPBACK}:{echo_port}") as door:
+        began, ended, client = _say_and_hold_everybody_up(int(door.url.rpartition(":")[2]), seconds=0.3)
+        [arrived] = await door.times(1, seconds=WAIT_SECONDS)
+        client.close()
+
+    assert began - STEP_SECONDS <= arrived <= ended + STEP_SECONDS
+
+
+def _say_and_hold_everybody_up(port: int, *, seconds: float) -> tuple[float, float, socket.socket]:
+    """Send a request, and keep the loop from looking at it; when it was begun to be sent, and when it was sent."""
+    client = socket.create_connection((LOOPBACK, port), timeout=WAIT_SECONDS)
+    began = time.monotonic()
+    client.sendall(b"a request")
+    ended = time.monotonic()
+    time.sleep(seconds)
+    return began, ended, client
 
 
 def test_recovery_is_from_the_kill_to_the_next_dial(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """One of two daemons is killed: how long its partitions stand still, against the session time-out.
 
 A limited account under a backlog dials steadily in each partition, so the silence after the kill is the time it takes
-until somebody else owns it, has read its ledger and dials on.
+until somebody else owns it, has read its ledger and dials on. That time is judged where the machine was not busy with
+other things; that nothing is dialled twice or lost, on any machine.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from tests.faults.cluster import Cluster, cluster, command
 from tests.faults.recovery import Kill, openings, recovery_seconds
 from tests.support.brokers import Broker
 from tests.support.kafka_tools import Outgoing
+from tests.support.machine import watched
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]  # waits have deadlines of their own, for slow machines
 
 SESSION_SECONDS = 3.0
 HEARTBEAT_SECONDS = 0.5
 PARTITIONS = 4
 LIMIT = 40
 BACKLOG = 400
-MARGIN_SECONDS = 5.0
-"""Beside the session: the survivor's next heartbeat, its drain, the join, the fence, the ledger. On a busy machine."""
+MARGIN_SECONDS = 3.0
+"""Beside the session: the survivor's next heartbeat, its drain, the join, the fence, the ledger."""
 
 
 @pytest.fixture
@@ -53,9 +55,10 @@ async def test_killed(here: Cluster) -> None:
     )
     await here.dialled(BACKLOG // 4)
 
-    here.replicas["r0"].kill()
-    kill = Kill("r0", time.time())
-    await here.dialled(BACKLOG * 9 // 10)
+    async with watched() as machine:
+        here.replicas["r0"].kill()
+        kill = Kill("r0", time.time())
+        await here.dialled(BACKLOG * 9 // 10)
 
     dials = [
         (dial.received.wall, partition_of[f"+{dial.number}"])
@@ -63,8 +66,12 @@ async def test_killed(here: Cluster) -> None:
         if dial.received is not None
     ]
     seconds = recovery_seconds([kill], openings(here.folder), dials)
-    print(f"dialled on after {', '.join(f'{each:.2f}' for each in seconds)} s; session time-out {SESSION_SECONDS} s")
-    assert len(seconds) == PARTITIONS // 2, here.explained("the partitions were not shared out")
-    assert max(seconds) < SESSION_SECONDS + MARGIN_SECONDS
+    figures = f"dialled on after {', '.join(f'{each:.2f}' for each in seconds)} s; session time-out {SESSION_SECONDS} s"
+    print(f"{figures}; {machine}")
     _, findings = await here.at_rest()
     assert not any(findings.problems.values()), here.explained(str(findings))
+    assert seconds, here.explained("the one that was killed owned nothing")
+    if not machine.is_calm:
+        pytest.skip(f"nothing lost, nothing twice; the machine was too busy to judge the time: {figures}; {machine}")
+    assert len(seconds) == PARTITIONS // 2, here.explained("the partitions were not shared out")
+    assert max(seconds) < SESSION_SECONDS + MARGIN_SECONDS

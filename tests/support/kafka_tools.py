@@ -68,8 +68,8 @@ class Message:
 async def producing(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
     """A producer for the length of the block."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=4_000_000)
-    await producer.start()
     try:
+        await producer.start()
         yield producer
     finally:
         await producer.stop()
@@ -183,8 +183,8 @@ async def committed_offsets(bootstrap: str, topic: str, group_id: str) -> dict[i
 async def create_topics(bootstrap: str, partitions: Mapping[str, int]) -> None:
     """Create topics with so many partitions each."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         await admin.create_topics([NewTopic(topic, count, 1) for topic, count in partitions.items()])
     finally:
         await admin.close()
@@ -200,8 +200,8 @@ async def _reader(bootstrap: str, group_id: str | None = None) -> AsyncIterator[
         fetch_max_wait_ms=20,
         max_partition_fetch_bytes=4_000_000,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await consumer.stop()

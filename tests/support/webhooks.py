@@ -45,6 +45,11 @@ def started(session: str, caller: str = "+4915790000600") -> Event:
     return {"type": "session_start", "session": {"id": session, **parties}}
 
 
+def ended(session: str) -> Event:
+    """The session is over."""
+    return {"type": "session_end", "session": {"id": session}}
+
+
 async def post(
     here: Stage,
     event: Event | bytes,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ def account(clock: HandClock, *, settings: AccountSettings = SETTINGS, **limits:
     return Account("demo", AccountLimits(**limits), settings, clock)  # type: ignore[arg-type]
 
 
-def gate(held: Account, *, partition: int = 0, recent: Sequence[float] = ()) -> Gate:
+def gate(held: Account, *, partition: int = 0, recent: Sequence[tuple[float, float | None]] = ()) -> Gate:
     """A lane's way to it."""
     return Gate(held, partition=partition, recent=recent)
 
@@ -108,6 +109,20 @@ def test_retry_after_is_kept(clock: HandClock) -> None:
     assert pause_of(held) == pytest.approx(120.0)
     held.heard(NotSent("rate_limited", retry_after_seconds=5.0))
     assert pause_of(held) == pytest.approx(120.0)
+
+
+def test_retry_after_has_an_end(clock: HandClock) -> None:
+    """One answer that asks for a day does not silence the account for a day: it is asked again after the longest."""
+    settings = msgspec.structs.replace(SETTINGS, longest_retry_after_seconds=300.0)
+    held = account(clock, settings=settings)
+    held.heard(NotSent("rate_limited", retry_after_seconds=86_400.0))
+    assert pause_of(held) == pytest.approx(300.0)
+    assert held.paused_seconds() == pytest.approx(300.0)
+    clock.advance(301.0)
+    assert held.paused_seconds() == 0
+    assert gate(held).come_back(due=True) is None
+    held.heard(NotSent("rate_limited", retry_after_seconds=299.0))
+    assert pause_of(held) == pytest.approx(299.0)
 
 
 # -- coming back ----------------------------------------------------------------------------------------------------------------
@@ -289,7 +304,7 @@ async def test_a_new_owner_waits_for_what_the_former_one_dialled() -> None:
     clock = HandClock()
     now = clock.now().timestamp()
     held = account(clock, calls_per_second=2)
-    full, empty = gate(held, recent=[now - 0.99, now - 0.98]), gate(held)
+    full, empty = gate(held, recent=[(now - 0.99, None), (now - 0.98, None)]), gate(held)
     entered: dict[str, anyio.Event] = {"full": anyio.Event(), "empty": anyio.Event()}
 
     async def take(name: str, way: Gate) -> None:
@@ -304,6 +319,34 @@ async def test_a_new_owner_waits_for_what_the_former_one_dialled() -> None:
             assert not entered["full"].is_set()
             clock.advance(WINDOW_SECONDS)
             await entered["full"].wait()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("known", "wait"),
+    [(None, WINDOW_SECONDS), (-0.6, WINDOW_SECONDS - 0.6), (-0.1, WINDOW_SECONDS - 0.1), (0.0, WINDOW_SECONDS)],
+)
+async def test_a_former_owners_request_left_before_its_end_was_known(known: float | None, wait: float) -> None:
+    """A claim of 0.7 s ago: its request left when its end was known, at the latest; until that is known, now."""
+    clock = HandClock()
+    now = clock.now().timestamp()
+    way = gate(account(clock, calls_per_second=1), recent=[(now - 0.7, None if known is None else now + known)])
+    clock.advance(wait - 0.02)
+    with anyio.move_on_after(0.01) as waited:
+        await way.dial_now()
+    assert waited.cancelled_caught
+    clock.advance(0.04)
+    with anyio.fail_after(5):
+        await way.dial_now()
+
+
+@pytest.mark.anyio
+async def test_a_former_owners_request_left_soon(clock: HandClock) -> None:
+    """A dial that takes a minute left its request at the beginning: the window is not held up by what is long gone."""
+    now = clock.now().timestamp()
+    way = gate(account(clock, calls_per_second=1), recent=[(now - 50.0, None), (now - 40.0, now - 1.0)])
+    with anyio.fail_after(5):
+        await way.dial_now()
 
 
 @pytest.mark.anyio
@@ -330,7 +373,7 @@ async def test_dials_keep_a_pace_of_their_own() -> None:
     started: list[float] = []
 
     async def dial() -> None:
-        await way.dial_now()
+        way.left(await way.dial_now())
         started.append(clock.monotonic())
 
     async with anyio.create_task_group() as tasks:
@@ -379,5 +422,42 @@ async def test_a_dial_counts_from_when_its_request_left() -> None:
             await wait()
         assert waited.cancelled_caught
     clock.advance(0.2)
+    with anyio.fail_after(5):
+        await way.dial_now()
+
+
+@pytest.mark.anyio
+async def test_what_has_not_left_may_leave_now() -> None:
+    """A dial whose connection takes longer than a window stays in it, and counts from when its request leaves."""
+    clock = HandClock()
+    way = gate(account(clock, calls_per_second=1))
+    begun = await way.dial_now()
+    for seconds in (WINDOW_SECONDS, WINDOW_SECONDS + 0.5, 0.3):
+        clock.advance(seconds)
+        with anyio.move_on_after(0.01) as waited:
+            await way.dial_now()
+        assert waited.cancelled_caught
+    way.left(begun)
+    clock.advance(WINDOW_SECONDS - 0.1)
+    with anyio.move_on_after(0.01) as waited:
+        await way.dial_now()
+    assert waited.cancelled_caught
+    clock.advance(0.2)
+    with anyio.fail_after(5):
+        await way.dial_now()
+
+
+@pytest.mark.anyio
+async def test_what_is_over_does_not_leave_any_more() -> None:
+    """A dial that came to its end without a request gives its place in the window back, after a window."""
+    clock = HandClock()
+    way = gate(account(clock, calls_per_second=1))
+    begun = await way.dial_now()
+    clock.advance(30.0)
+    with anyio.move_on_after(0.01) as waited:
+        await way.dial_now()
+    assert waited.cancelled_caught
+    way.over(begun)
+    clock.advance(WINDOW_SECONDS + 0.01)
     with anyio.fail_after(5):
         await way.dial_now()

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.commands.pacing import TURN_LATENESS_SECONDS, TURN_SECONDS, WINDOW_SECONDS, Pace, Share, share_of
-from bridge.ledger.transitions import LedgerState
+from bridge.ledger.state import LedgerState, recent_dials
 from tests.support.ledger_values import sending
 
 EPOCH = 1_770_000_000.0
@@ -239,7 +239,7 @@ def handed_over(limit: int) -> list[float]:
     state = LedgerState("new")
     for offset, start in enumerate(before):
         state.fold(sending(f"c{offset}", at_ms=int(start * 1000)), offset)
-    recent = state.recent_claims["demo"]
+    recent = [claimed for claimed, _ in recent_dials(state, "demo")]
     return before + backlogged([Pace(share, recent)], [0.9], 3)
 
 
