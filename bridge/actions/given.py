@@ -1,4 +1,4 @@
-"""A record of actions as it was read: whom it is for, and by which name its verdict will be known.
+"""A record of actions as it was read: whom it is for, by which name its verdict will be known, and what it says.
 
 The session comes from the record's key (`connection/session`), which also gives order; a body that names a session must
 name the same one. Only a record without a key needs both in its body.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from bridge.bus.protocol import Record
-from bridge.model.actions import Actions
+from bridge.model.actions import Actions, ActionStatus, DeliveredBy
 from bridge.model.codec import Envelope, decode_actions, open_envelope
 from bridge.model.errors import Poison
 from bridge.model.scrub import describe
@@ -26,6 +26,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     actions: Actions
     envelope: Envelope
+    written_at: float = 0.0
+    """The record's own time, in seconds since 1970; 0: it has none."""
 
     @property
     def action_id(self) -> str:
@@ -41,6 +43,17 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     def reference(self) -> str:
         """The session's reference."""
         return session_reference(self.connection, self.session)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of one record of actions."""
+
+    given: Given
+    status: ActionStatus
+    delivered_by: DeliveredBy | None = None
+    event_id: str | None = None
+    reason: str | None = None
+    detail: str | None = None
 
 
 def read_given(record: Record, *, max_bytes: int) -> Given:
@@ -62,6 +75,7 @@ def read_given(record: Record, *, max_bytes: int) -> Given:
         session=session,
         actions=actions,
         envelope=envelope,
+        written_at=max(0.0, record.timestamp_ms / 1000),
     )
 
 

@@ -1,7 +1,7 @@
 """The questions that are open on this replica, and those it closed a short while ago. Pure.
 
 Theory of operation. A question is opened before its event is published, because an answer may be faster than we are.
-It is closed exactly once: answered, timed out, or left by its caller. Closed ones are remembered for a bounded time and
+It is closed exactly once: answered, timed out, left by its caller, or superseded by a newer turn of its user. Closed ones are remembered for a bounded time and
 number, so that an answer that comes too late can be told from one for another replica. What waits for a question is
 opaque here (`waiter`), so that the rules can be tested without a loop.
 """
@@ -11,19 +11,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, Literal, TypeVar
 
+from bridge.actions.turns import voids
+
 W = TypeVar("W")
-Closed = Literal["answered", "timed_out", "caller_gone"]
+Closed = Literal["answered", "timed_out", "caller_gone", "superseded"]
 
 
 class Question(Generic[W]):
     """One webhook that waits. Changed by `Pending` only."""
 
-    __slots__ = ("closed", "event_id", "reference", "token", "waiter")
+    __slots__ = ("closed", "event_id", "event_type", "reference", "token", "waiter")
 
-    def __init__(self, *, reference: str, token: str, event_id: str, waiter: W) -> None:
+    def __init__(self, *, reference: str, token: str, event_id: str, waiter: W, event_type: str = "") -> None:
         self.reference = reference
         self.token = token
         self.event_id = event_id
+        self.event_type = event_type
         self.waiter = waiter
         self.closed: Closed | None = None
 
@@ -68,6 +71,20 @@ class Pending(Generic[W]):
         """The session's newest question, open or closed lately."""
         questions = self._by_reference.get(reference)
         return questions[-1] if questions else None
+
+    def overtake(self, reference: bytes, *, event_type: str, event_id: str) -> list[Question[W]]:
+        """End the session's questions whose turns this event makes stale; returns those that were open.
+
+        An answer to one that ended without any is stale from now on, too.
+        """
+        ended = []
+        for each in list(self._by_reference.get(reference, ())):
+            if each.closed == "answered" or not voids(event_type, event_id, each.event_type, each.event_id):
+                continue
+            if self.close(each, "superseded"):
+                ended.append(each)
+            each.closed = "superseded"
+        return ended
 
     def close(self, question: Question[W], how: Closed) -> bool:
         """End a question. False if it was closed before: the first one counts."""

@@ -21,11 +21,13 @@ from bridge.actions.ends import Ends, Repair
 from bridge.actions.seen import Seen
 from bridge.ledger.index import Known
 
-ENDS: Final = frozenset({"call.ended", "session.ended", "call.report"})
-"""After one of these a call is over, whichever its provider has."""
-_AFTERMATH: Final = frozenset({"other", "sms.failed", "verb.finished"})
+ENDS: Final = frozenset({"call.ended", "session.ended"})
+"""After one of these a call is over, whichever its provider has. A report is no end: Twilio tells of a recording while
+the call goes on. Where it is one (`Heard.ends_session`), the index says so."""
+_AFTERMATH: Final = frozenset({"other", "sms.failed", "verb.finished", "call.report"})
 """These may come when a call is over: they begin no watch."""
 _MOST_DOUBLINGS: Final = 20
+_IDLE_PLACES: Final = 1000
 
 Looked: TypeAlias = Literal["live", "in vain", "later"]
 """What came of attending to a call: it goes on; nobody could say; nothing was done yet."""
@@ -118,8 +120,7 @@ class Silence:
             self._no_longer_expected(seen.call_id, reference)
         call = self._calls.get(reference)
         if seen.type in ENDS:
-            is_indexed = call is not None and reference not in self._needed.get(partition, {})
-            known = call.known if call is not None and is_indexed else None
+            known = _known_by(seen) if call is None else call.known
             self.ends.seen(Repair(reference, known, partition, offset, seen.received_at.timestamp()))
             self._drop(reference)
         elif call is not None:
@@ -135,6 +136,7 @@ class Silence:
         """These are ours: their calls may be due when we have listened as long as a call may be silent."""
         for partition in partitions:
             self._calm_at[partition] = now + self._settings.silent_seconds
+        self.ends.assigned(partitions)
 
     def revoked(self, partitions: frozenset[int]) -> None:
         """Another owner reads again what `oldest_needed` kept."""
@@ -192,7 +194,7 @@ class Silence:
             self.ends.indexed(reference)
             self._drop(reference)
         elif reference in self.ends:
-            self.ends.contradicted(reference, known)
+            self.ends.contradicted(reference, known, self._partition_of(reference.encode()))
         elif call is None:
             self._open(reference, connection, known)
         else:
@@ -225,7 +227,7 @@ class Silence:
         name = self._names.get(call_id, reference)
         if name != reference and self._calls[name].is_expected:
             self._drop(name)
-            self.ends.indexed(name)
+            self.ends.renamed(name)
 
     def _open(self, reference: str, connection: str, known: Known, *, partition: int | None = None) -> None:
         if len(self._calls) >= self._settings.max_calls:
@@ -274,9 +276,13 @@ class Silence:
         return min((call.looked_at if call.looks else call.heard_at) + pause, call.until)
 
     def _push(self, call: Call, at: float) -> None:
+        """Calls that have ended leave their places behind, for hours maybe: those must not pile up."""
         if call.is_open:
             self._pushed += 1
             heapq.heappush(self._heap, (at, self._pushed, call))
+        if len(self._heap) > 2 * len(self._calls) + _IDLE_PLACES:
+            self._heap = [each for each in self._heap if each[2].is_open]
+            heapq.heapify(self._heap)
 
 
 def _known_by(seen: Seen) -> Known:

@@ -3,7 +3,8 @@
 Some ends are never told: after a transfer, of calls that nobody took, by webhooks that were lost. Promises that a call
 is closed once by this replica, never after an end was seen, under an id that is made from the session (so that the
 same end by another replica is visible as the same), and that every replica then knows it. `silence` decides; the keeper
-says what stands on the events topic. A provider's own end that comes later passes as it comes.
+says what stands on the events topic. A provider's own end that comes later passes as it comes; and where the end is on
+the topic and the index does not know it, or has the session open again, the index is told instead of anybody else.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class WatchdogSettings(msgspec.Struct, frozen=True, kw_only=True):
     most_per_tick: int = 200
     repair_after_seconds: float = 10.0
     """By then whoever took an end has told the index of it."""
-    ended_seconds: float = 600.0
+    ended_seconds: float = 3600.0
     """How long the index knows at least of a call that was closed, or repaired, here."""
 
 
@@ -172,7 +173,7 @@ class Watchdog:
         await self._mark_ended(call.reference, known)
 
     async def _repair(self) -> None:
-        """Tell the index of ends that whoever took them could not tell it of, or did not know for ends."""
+        """Tell the index of ends that it was not told of, by whoever took them, or that a late webhook made it forget."""
         ends = self._silence.ends
         for reference, known in ends.repairs(self._time(), after_seconds=self._settings.repair_after_seconds):
             if not await self._mark_ended(reference, known):
@@ -180,6 +181,9 @@ class Watchdog:
 
     async def _mark_ended(self, reference: str, known: Known) -> bool:
         """Whether the index took it; if not, it is tried again."""
+        found = self._tools.index.session(reference)
+        if found is not None and found.call_id is not None:
+            known = found
         until = max(known.until, moment(self._time() + self._settings.ended_seconds))
         try:
             await self._tools.index.bind(reference, msgspec.structs.replace(known, until=until, ended=True))

@@ -8,9 +8,13 @@ from typing import Any
 import anyio
 
 from bridge.assembly.shared import Drain, House, spawn_stoppable
+from bridge.ingress.dialogues import Dialogues, DialogueSettings
 from bridge.ingress.guarded import ServerLimits
-from bridge.ingress.router import Flows, Router, RouterSettings
+from bridge.ingress.passage import Flows
+from bridge.ingress.router import Router, RouterSettings
 from bridge.ingress.server import HttpServer
+from bridge.ingress.tls import server_tls
+from bridge.ingress.websocket import SocketLimits
 from bridge.model.errors import Misconfigured
 
 
@@ -26,9 +30,13 @@ async def listen_webhooks(house: House, flows: Flows) -> Listener:
     """Serve what providers send.
 
     Raises:
-        Misconfigured: the address cannot be bound.
+        Misconfigured: the address cannot be bound, or the certificate cannot be read.
     """
     ingress, events = house.config.ingress, house.config.events
+    dialogues = Dialogues(
+        flows,
+        DialogueSettings(publish_seconds=events.publish_seconds, insist_seconds=events.websocket_insist_seconds),
+    )
     router = Router(
         flows,
         RouterSettings(
@@ -37,18 +45,29 @@ async def listen_webhooks(house: House, flows: Flows) -> Listener:
             publish_seconds=events.publish_seconds,
             retry_after_seconds=events.retry_after_seconds,
         ),
+        upgraded=dialogues,
     )
-    tls = None
-    if ingress.tls_certificate_file is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(ingress.tls_certificate_file, ingress.tls_key_file)
-    return await listen(house, "webhooks", router, (ingress.host, ingress.port), tls=tls)
+    tls = server_tls(ingress, config_file=house.checked.file)
+    sockets = SocketLimits(
+        max_sockets=ingress.max_websockets,
+        max_message_bytes=ingress.max_body_bytes,
+        ping_seconds=ingress.websocket_ping_seconds,
+        pong_seconds=ingress.websocket_pong_seconds,
+        idle_seconds=ingress.websocket_idle_seconds,
+    )
+    return await listen(house, "webhooks", router, (ingress.host, ingress.port), tls=tls, sockets=sockets)
 
 
 async def listen(
-    house: House, name: str, app: Any, address: tuple[str, int], *, tls: ssl.SSLContext | None = None
+    house: House,
+    name: str,
+    app: Any,
+    address: tuple[str, int],
+    *,
+    tls: ssl.SSLContext | None = None,
+    sockets: SocketLimits | None = None,
 ) -> Listener:
-    """Serve `app`; returns once the port is bound.
+    """Serve `app`; returns once the port is bound. Without `sockets` it takes no WebSockets.
 
     Raises:
         Misconfigured: the address cannot be bound.
@@ -61,6 +80,7 @@ async def listen(
         receive_timeout_seconds=ingress.receive_timeout_seconds,
         keep_alive_seconds=ingress.keep_alive_seconds,
         drain_seconds=max(ingress.drain_seconds, 0.1),
+        sockets=sockets,
     )
     server = HttpServer(
         app,

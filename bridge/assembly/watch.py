@@ -58,6 +58,7 @@ async def open_watchdog(shared: Shared, forward: Forward) -> Watchdog:
             max_look_ups=watchdog.max_look_ups,
             look_up_seconds=watchdog.look_up_seconds,
             tick_seconds=watchdog.tick_seconds,
+            ended_seconds=house.config.index.ended_session_seconds,
         ),
     )
     house.supervisor.spawn("watchdog", dog.run)

@@ -135,7 +135,17 @@ DeliveredBy: TypeAlias = Literal["answer", "control", "websocket"]
 
 
 class ActionResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one record of actions: exactly one each."""
+    """What became of one record of actions: exactly one each.
+
+    `event_id`: the question that it went into, or for which it came too late. `reason`, where it was not delivered:
+
+    - superseded: `another_answer_came_first`, `newer_user_turn` (the user has spoken again since the question);
+    - expired: `no_question_was_open` and `too_late` (and its provider has no other way), `no_question_came` (it waited
+      for the session's next one), `session_ended`, `too_many_parked`, `too_old`, `provider_unavailable`;
+      `question_unknown` and `session_unknown`: no event of it stands beside the record, see `detail`;
+    - rejected: `invalid_for_provider`, `not_with_the_answer` (it waited, and could not be given together with what was
+      answered), `refused_by_provider`, `token_not_genuine`, `no_such_connection`, `not_possible` (this provider takes no actions).
+    """
 
     action_id: str
     status: ActionStatus

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from bridge.demo.simulators.faults import Answer, AnswerLate, WrongSecret
+from bridge.demo.simulators.faults import Answer, AnswerLate, Delay, WrongSecret
 from bridge.demo.simulators.jambonz import DEMO_ACCOUNT, DEMO_APPLICATION, JambonzSettings, JambonzSimulator
 from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script, WebhookRule
 from tests.support.brokers import Broker
@@ -171,6 +171,38 @@ async def test_a_whole_call_over_cognigy(apache_kafka: Broker, tmp_path: Path) -
             assert event["call_id"] == result["call_id"]
             assert "reply" not in event, event["type"]
         assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+
+
+async def test_words_for_a_call_that_cognigy_leads(quick_broker: Broker, tmp_path: Path) -> None:
+    """Its application asks us nothing: unasked words bring the call to our hook, which has them, and it is ours then."""
+    callee = Callee(rings_seconds=1, is_machine=True, patience_seconds=1000)
+    async with stage(quick_broker, tmp_path, Script(callees=(callee,)), flavour="cognigy") as here:
+        await here.place("machine", options={"amd": {}})
+        machine = await here.event("call.amd")
+        verdict = await here.act(machine, {"type": "speak", "text": "Please call us back."})
+        redirected = await here.event("verb.finished")
+        await here.act(await here.event("verb.finished", nth=2), {"type": "hangup"})
+        await here.event("call.ended")
+
+        [call] = here.simulator.history.calls.values()
+        assert (verdict["status"], verdict["delivered_by"]) == ("delivered", "answer"), verdict
+        assert verdict["event_id"] == redirected.json["event_id"]
+        assert call.said == ["agent: Please call us back."]
+
+
+async def test_statuses_out_of_order(quick_broker: Broker, tmp_path: Path) -> None:
+    """`trying` comes after the end, and is of the same call; the end is told once, and is the end."""
+    late = (WebhookRule(on="trying", fault=Delay(seconds=1.0)),)
+    nobody = Callee(answers=False, rings_seconds=2, webhook_faults=late)
+    async with stage(quick_broker, tmp_path, Script(callees=(nobody,))) as here:
+        await here.place("late", ring_timeout_seconds=5)
+        await here.event("call.trying")
+
+        events = [message.json for message in here.written[f"{here.prefix}events"]]
+        assert [event["type"] for event in events] == ["call.ringing", "call.ended", "call.trying"]
+        assert events[1]["data"]["reason"] == "no_answer"
+        assert [event["command_id"] for event in events] == ["late"] * 3
+        assert len({event["event_id"] for event in events}) == 3
 
 
 async def test_an_end_that_was_lost(quick_broker: Broker, tmp_path: Path) -> None:

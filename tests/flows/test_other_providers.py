@@ -12,15 +12,16 @@ import secrets
 import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from bridge.demo.simulators.faults import Answer, AnswerLate
+from bridge.demo.simulators.faults import Answer, AnswerLate, WrongSecret
 from bridge.demo.simulators.hms_sovereign import DEMO_ASSISTANT, HmsSettings, HmsSimulator
-from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script
+from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script, WebhookRule
 from bridge.demo.simulators.talkifai import DEMO_NUMBER, TalkifaiSettings, TalkifaiSimulator
 from bridge.demo.simulators.vendor import Vendor
 from tests.support.brokers import Broker
@@ -195,8 +196,26 @@ async def test_talkifai(apache_kafka: Broker, tmp_path: Path, envelope: str) -> 
         assert (await here.event("call.report")).json["data"]["transcript_url"]
         assert here.all_are_of(result)
         refused = await here.act(answered, {"type": "hangup"})
-        assert (refused["status"], refused["reason"]) == ("expired", "no_question_was_open")
+        assert (refused["status"], refused["reason"]) == ("rejected", "not_possible")
         assert vendor.history.counts["webhooks.status.200"] == 3
+
+
+async def test_a_webhook_of_talkifai_that_gets_through_at_its_repetition(quick_broker: Broker, tmp_path: Path) -> None:
+    """Long after the match window: the call is found by the time at which TalkifAI says that it began."""
+    refused = WebhookRule(fault=WrongSecret(), on="call.started")
+    callee = Callee(rings_seconds=2, turns=(Say(text="Yes."), HangUp(after_seconds=60)), webhook_faults=(refused,))
+    settings = TalkifaiSettings(
+        speed=10, script=Script(callees=(callee,)), token="api-token", webhook_secret="hook-secret"
+    )
+    vendor = TalkifaiSimulator(settings)
+    async with stage(quick_broker, tmp_path, vendor, lambda _: (*TALKIFAI, "match_window_seconds = 1.5")) as here:
+        result = await here.place("c-1")
+        answered = (await here.event("call.answered")).json
+        waited = datetime.fromisoformat(answered["received_at"]) - datetime.fromisoformat(answered["occurred_at"])
+        assert waited > timedelta(seconds=2.5)
+        await here.event("call.ended")
+        await here.event("call.report")
+        assert here.all_are_of(result)
 
 
 async def test_talkifai_nobody_answers(quick_broker: Broker, tmp_path: Path) -> None:

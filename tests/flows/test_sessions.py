@@ -16,7 +16,7 @@ from tests.support.brokers import Broker
 from tests.support.daemon import WEBHOOK_SECRET, request
 from tests.support.kafka_tools import Outgoing
 from tests.support.stage import Stage, stage, telling
-from tests.support.webhooks import act, answering, asking, echo, new_session, post, pressed, said, speak
+from tests.support.webhooks import act, answering, asking, echo, ended, new_session, post, pressed, said, speak
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +25,7 @@ CONNECTIONS = {
         "webhook_secrets": [{"env": "SIPGATE_WEBHOOK_SECRET"}, {"env": "NEXT_WEBHOOK_SECRET"}],
         "reply": {"deadline_seconds": 4.0, "events": {"user.dtmf": {"deadline_seconds": 0.2}}},
     },
+    "slow": {"reply": {"deadline_seconds": 4.0}},
     "filler": {"reply": {"deadline_seconds": 0.2, "fallback": [{"type": "speak", "text": "One moment."}]}},
 }
 
@@ -151,7 +152,7 @@ async def test_by_session_alone(here: Stage) -> None:
 
 
 async def test_too_late(here: Stage) -> None:
-    """Without an action in time the answer is the fallback; the action that comes then is expired."""
+    """Without an action in time the answer is the fallback; the one that comes then waits for another question in vain."""
     async with asking(here, pressed(new_session())) as nothing:
         await nothing.answered
         place = await nothing.act(speak("late"))
@@ -161,7 +162,7 @@ async def test_too_late(here: Stage) -> None:
     assert nothing.answer.status == 204
     assert (answer.status, answer.json["text"]) == (200, "One moment.")
     assert 0.2 <= answer.seconds < 4
-    assert (verdict["status"], verdict["reason"]) == ("expired", "too_late")
+    assert (verdict["status"], verdict["reason"]) == ("expired", "no_question_came")
 
 
 async def test_a_second_answer(here: Stage) -> None:
@@ -181,7 +182,7 @@ async def test_somebody_elses_question(here: Stage) -> None:
         forged = await act(here, mine.event, speak("wrong"), in_reply_to=other.token[:-1] + "A")
         unknown = await here.send_actions(
             Outgoing(json.dumps({"actions": [], "in_reply_to": mine.token}).encode(), b"demo/nobody"),
-            Outgoing(json.dumps({"actions": []}).encode(), b"demo/nobody"),
+            Outgoing(json.dumps({"actions": [speak("to nobody")]}).encode(), b"demo/nobody"),
         )
         await mine.act(speak("right"))
         await other.act(speak("right"))
@@ -189,7 +190,8 @@ async def test_somebody_elses_question(here: Stage) -> None:
     assert (mine.answer.json["text"], other.answer.json["text"]) == ("right", "right")
     verdicts = [await here.verdict(place) for place in (stolen, forged, *unknown)]
     assert [verdict["status"] for verdict in verdicts] == ["rejected", "rejected", "rejected", "expired"]
-    assert verdicts[3]["reason"] == "no_question_was_open"
+    assert verdicts[3]["reason"] == "session_unknown"
+    assert f"partition {unknown[1][0]}" in verdicts[3]["detail"]
 
 
 async def test_not_for_this_provider(here: Stage) -> None:
@@ -232,14 +234,15 @@ async def test_unreadable_actions(here: Stage, body: bytes) -> None:
 
 
 async def test_the_provider_hangs_up(here: Stage) -> None:
-    """A question whose webhook was given up by its sender is over: an action that comes then is expired."""
+    """A question whose webhook was given up by its sender is over: an action that comes then expires with the session."""
     async with asking(here, said(new_session())) as question:
         await question.hang_up()
         await here.daemon.until_metric("questions_total", 1, answered_with="caller_gone")
         place = await question.act(speak("nobody hears"))
+    await post(here, ended(question.event.json["session"]))
 
     verdict = await here.verdict(place)
-    assert (verdict["status"], verdict["reason"]) == ("expired", "caller_gone")
+    assert (verdict["status"], verdict["reason"]) == ("expired", "session_ended")
 
 
 # -- webhooks ---------------------------------------------------------------------------------------------------------
@@ -247,8 +250,8 @@ async def test_the_provider_hangs_up(here: Stage) -> None:
 
 async def test_the_same_webhook_twice(here: Stage) -> None:
     """A webhook that is sent twice is two events, each answered on its own connection."""
-    event = said(new_session(), "twice")
-    async with asking(here, event) as first, asking(here, event) as second:
+    event = pressed(new_session(), "7")
+    async with asking(here, event, connection="slow") as first, asking(here, event, connection="slow") as second:
         assert first.event.ce_id != second.event.ce_id
         assert first.event.json["raw"] == second.event.json["raw"] == event
         await second.act(speak("to the second"))

@@ -15,6 +15,7 @@ from bridge.client import (
     Event,
     Heard,
     Misconfigured,
+    NotYet,
     Sent,
     SessionStarted,
     Speak,
@@ -205,9 +206,10 @@ async def test_a_result_is_kept_until_it_is_awaited() -> None:
 
 @on_a_loop
 async def test_a_result_that_does_not_come() -> None:
-    """`Unavailable` at the deadline; without following, a mistake."""
+    """`NotYet` at the deadline, which is an `Unavailable`; without following, a mistake."""
     awaited: Awaited[str] = Awaited(most=10)
-    with pytest.raises(Unavailable, match=r"no result within 0\.01 s"):
+    assert issubclass(NotYet, Unavailable)
+    with pytest.raises(NotYet, match=r"no result within 0\.01 s"):
         await Sent("a", awaited.expect("a", b"k")).result(seconds=0.01)
     with pytest.raises(ValueError, match="not followed"):
         await Sent("a", None).result(seconds=1)

@@ -105,6 +105,30 @@ def body(changes: dict[str, Any], options: dict[str, Any], **settings: Any) -> d
         ),
         (
             {},
+            {"to": {"type": "phone", "proxy": "sip:hop.example", "confirm_hook": {"url": "https://a.example/c"}}},
+            {
+                "to": {
+                    "type": "phone",
+                    "number": "+15083084809",
+                    "proxy": "sip:hop.example",
+                    "confirmHook": {"url": "https://a.example/c"},
+                }
+            },
+        ),
+        (
+            {"to": "sip:e@x.example"},
+            {"to": {"type": "sip", "auth": {"username": "u", "password": "p"}, "headers": {"X-N": 7}}},
+            {
+                "to": {
+                    "type": "sip",
+                    "sipUri": "sip:e@x.example",
+                    "auth": {"username": "u", "password": "p"},
+                    "headers": {"X-N": 7},
+                }
+            },
+        ),
+        (
+            {},
             {"to": {"type": "teams", "tenant": "t", "vmail": True}},
             {"to": {"type": "teams", "number": "+15083084809", "tenant": "t", "vmail": True}},
         ),
@@ -114,6 +138,16 @@ def test_each_field(changes: dict[str, Any], options: dict[str, Any], wire: dict
     """Its place and type on the wire; and nothing else changes."""
     usual = body({}, {})
     assert body(changes, options) == {**usual, **wire}
+
+
+def test_passwords_of_a_command_are_known() -> None:
+    """Wherever they stand: no outcome may repeat them."""
+    hook = {"url": "https://a.example/r", "username": "u", "password": "of-the-hook"}
+    target = {"type": "phone", "auth": {"username": "u", "password": "of-the-callee"}}
+    plan = check({}, {"refer_hook": hook, "to": target}, flavour="jambonz")
+    assert isinstance(plan, Plan)
+    assert isinstance(plan.request, client.DialRequest)
+    assert {each.reveal() for each in plan.request.hidden} == {"of-the-hook", "of-the-callee"}
 
 
 def test_types_on_the_wire() -> None:
@@ -174,6 +208,9 @@ def test_options_go_before_settings() -> None:
         ({"call_hook": "/relative"}, {"flavour": "jambonz"}, "call_hook"),
         ({"call_hook": {"url": "https://a.example", "method": "GET"}}, {"flavour": "jambonz"}, "call_hook.method"),
         ({"to": {"type": "user", "name": "mallory"}}, {}, "to.name"),
+        ({"to": {"type": "sip", "auth": {"username": "u"}}}, {}, "to.auth.password"),
+        ({"to": {"type": "sip", "proxy": "hop.example"}}, {}, "to.proxy"),
+        ({"to": {"type": "phone", "override_to": "+15083084810"}}, {}, "to"),
     ],
 )
 def test_what_a_flavour_does_not_have(options: dict[str, Any], settings: dict[str, Any], field: str) -> None:
@@ -204,7 +241,7 @@ def test_words_of_an_error(text: bytes, words: str) -> None:
     assert " ".join(client.words_of(text).split()) == words
 
 
-@pytest.mark.parametrize("word", ["call", "status", "amd", "verb"])
+@pytest.mark.parametrize("word", ["call", "status", "amd", "verb", "redirect"])
 def test_what_we_ask_for_is_what_we_read(word: Any) -> None:
     """A hook's URL, as it comes back: without its fragment."""
     for call_id in ("call_abc234", None):

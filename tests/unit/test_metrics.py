@@ -11,8 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import bridge
+from bridge.actions import relay
 from bridge.ingress import guarded
-from bridge.runtime.metrics import Family, Metrics, Rejection
+from bridge.runtime.metrics import AnsweredWith, DeadLetterSource, Family, Metrics, PublishedTo, Rejection
 
 SOURCE = Path(bridge.__file__).parent
 
@@ -37,6 +38,16 @@ def test_every_combination_stands_at_zero() -> None:
     assert page["callbridge_events_total", (("type", "user.spoke"),)] == 0
     assert page["callbridge_log_lines_dropped_total", ()] == 0
     assert not [name for name, _ in page if name.endswith("_created")]
+
+
+def test_an_account_tells_its_pause_when_it_is_asked() -> None:
+    """A gauge for each connection that is read when the page is made, and 0 before anybody sets it."""
+    metrics = Metrics(connections=("down", "well"))
+    metrics.account_paused_seconds.labels(connection="down").set_function(lambda: 12.5)
+    page = samples(metrics)
+
+    assert page["callbridge_account_paused_seconds", (("connection", "down"),)] == 12.5
+    assert page["callbridge_account_paused_seconds", (("connection", "well"),)] == 0
 
 
 def test_counting() -> None:
@@ -71,6 +82,30 @@ def test_a_forgotten_label_is_a_bug() -> None:
 def test_rejections_are_those_of_the_server() -> None:
     """The kinds of refusals are the server's own."""
     assert set(get_args(Rejection)) == set(get_args(guarded.Rejection))
+
+
+def test_answers_are_those_of_the_relay() -> None:
+    """What a question is answered with is the relay's own."""
+    assert set(get_args(AnsweredWith)) == set(get_args(relay.AnsweredWith))
+
+
+@pytest.mark.parametrize(("name", "values"), [("dead_letters", DeadLetterSource), ("publish_failures", PublishedTo)])
+def test_label_values_are_those_that_are_counted(name: str, values: object) -> None:
+    """A value that the source never counts would stand at zero for good, and an alert on it would be in vain."""
+    assert set(_words_of(name)) == set(get_args(values))
+
+
+def _words_of(name: str) -> Iterator[str]:
+    """The words that stand in `.NAME.labels(…)` anywhere in the source."""
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(f"metrics.{name}.labels"):
+                for keyword in node.keywords:
+                    yield from (
+                        each.value
+                        for each in ast.walk(keyword.value)
+                        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                    )
 
 
 def _uses() -> Iterator[tuple[str, str, frozenset[str] | None]]:

@@ -11,12 +11,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from bridge.actions.pending import Closed, Pending, Question
 
 MAX_OPEN, MAX_REMEMBERED = 4, 3
-HOW: list[Closed] = ["answered", "timed_out", "caller_gone"]
+HOW: list[Closed] = ["answered", "timed_out", "caller_gone", "superseded"]
 
 
-def question(token: str, reference: str = "demo/s1") -> Question[str]:
+def question(token: str, reference: str = "demo/s1", event_type: str = "user.spoke") -> Question[str]:
     """A question of a session."""
-    return Question(reference=reference, token=token, event_id=f"event-{token}", waiter=token)
+    return Question(reference=reference, token=token, event_id=f"event-{token}", waiter=token, event_type=event_type)
 
 
 def registry() -> Pending[str]:
@@ -107,6 +107,49 @@ def test_nothing_remembered_is_no_memory() -> None:
     assert pending.by_token("t") is None
     assert not pending.concerns(b"demo/s1")
     assert pending.newest(b"demo/s1") is None
+
+
+def test_a_newer_turn_ends_the_older_ones() -> None:
+    """Open ones are given back to be woken; one that got no answer is stale too; an answered one stays answered."""
+    pending: Pending[str] = Pending(max_open=9, max_remembered=9)
+    answered, late, waits, newer = questions = [question(each) for each in "abcd"]
+    for each in questions:
+        pending.open(each)
+    pending.close(answered, "answered")
+    pending.close(late, "timed_out")
+    assert pending.overtake(b"demo/s1", event_type="user.spoke", event_id="event-d") == [waits]
+    assert [each.closed for each in questions] == ["answered", "superseded", "superseded", None]
+    assert len(pending) == 1
+    assert pending.newest_open(b"demo/s1") is newer
+
+
+@pytest.mark.parametrize(
+    ("asked", "event_type", "event_id", "session"),
+    [
+        ("user.spoke", "user.dtmf", "x", b"demo/s1"),
+        ("user.spoke", "user.spoke", "event-t", b"demo/s1"),
+        ("user.spoke", "user.spoke", "x", b"demo/s2"),
+        ("tool.requested", "user.spoke", "x", b"demo/s1"),
+        ("session.started", "user.speech_started", "x", b"demo/s1"),
+        ("user.dtmf", "user.spoke", "x", b"demo/s1"),
+    ],
+)
+def test_what_does_not_end_a_question(asked: str, event_type: str, event_id: str, session: bytes) -> None:
+    """No newer turn, the same event again, another session, and questions that came from no turn."""
+    pending = registry()
+    pending.open(question("t", event_type=asked))
+    assert pending.overtake(session, event_type=event_type, event_id=event_id) == []
+    assert len(pending) == 1
+
+
+def test_ending_questions_while_they_are_forgotten() -> None:
+    """The memory of closed ones is short, and all open ones are ended all the same."""
+    pending: Pending[str] = Pending(max_open=9, max_remembered=1)
+    questions = [question(each) for each in "abcd"]
+    for each in questions:
+        pending.open(each)
+    assert pending.overtake(b"demo/s1", event_type="user.speech_started", event_id="x") == questions
+    assert len(pending) == 0
 
 
 class AnyOrder(RuleBasedStateMachine):

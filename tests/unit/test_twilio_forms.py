@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bridge.model.errors import Poison
 from bridge.providers.protocol import Verified, Webhook
 from bridge.providers.twilio.form import MOST_PARAMETERS, pairs_of, read_form, read_json
+from bridge.providers.twilio.statuses import sent_at
 from bridge.providers.twilio.webhook import parse, signature
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
@@ -69,6 +70,14 @@ def test_a_json_body() -> None:
     for odd in (b"[]", b"{", b'{"a":"\xff"}'):
         with pytest.raises(Poison):
             read_json(odd)
+
+
+@pytest.mark.parametrize(
+    "told", ["", "x", "Thu, 01 Jan 1970 00:00:00 +" + "9" * 30, "Thu, 01 Jan " + "9" * 30 + " 00:00:00 +0000"]
+)
+def test_a_time_that_is_none(told: str) -> None:
+    """It is left out, whatever its numbers are."""
+    assert sent_at({"Timestamp": told}) is None
 
 
 def test_a_signature_is_the_documented_one() -> None:

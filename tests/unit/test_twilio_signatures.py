@@ -93,6 +93,12 @@ def test_a_body_that_is_no_form_and_has_no_hash_is_not_believed() -> None:
     assert not believed(JSON, header, query=b"", content_type=b"application/json")
 
 
+@pytest.mark.parametrize("claimed", [b"%E2%82%AC", b"\xff", b"%FF", b"", b"%00"])
+def test_a_hash_that_is_none_is_a_refusal(claimed: bytes) -> None:
+    """Never another error: everybody can ask for it."""
+    assert not believed(JSON, b"x", query=b"bodySHA256=" + claimed, content_type=b"application/json")
+
+
 def test_behind_a_proxy_the_configured_url_counts() -> None:
     """Twilio signed https on the usual port; what the request looks like here, and what headers say, is not asked."""
     header = signature(b"12345", b"https://gw.example/webhooks/tw/status/call_1", b"a1")

@@ -169,6 +169,8 @@ def test_who_speaks_and_what_is_understood_has_a_default() -> None:
         (ours.Speak(ssml='<!DOCTYPE speak [<!ENTITY a "b">]><speak>&a;</speak>'), ".ssml", "document type"),
         (ours.Speak(text="x", user_input_timeout_seconds=1.5), ".user_input_timeout_seconds", "whole seconds"),
         (ours.Speak(text="x", options={"voic": "a"}), ".options", "voice"),
+        (ours.Speak(text="x", options={"voice": "a\x00b"}), ".options", "U+0000"),
+        (ours.Play(url="https://a.example/", options={"gather": {"hints": ["a\x1b"]}}), ".options", "U+001B"),
         (ours.Speak(text="x", options={"gather": {"timeout": 3}}), ".options.gather", "timeout_seconds"),
         (ours.Play(), ".url", "http(s)"),
         (ours.Play(url="ftp://x"), ".url", "http(s)"),
@@ -202,6 +204,14 @@ def test_what_twilio_would_not_take_is_refused(action: ours.Action, field: str, 
         render([ours.Speak(text="first"), action], WAY)
     assert caught.value.field.startswith(f"$.actions[1]{field}")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1", "gb2312", "shift_jis", "utf-7", "no-such"])
+def test_the_encoding_that_a_document_declares_is_not_looked_for(encoding: str) -> None:
+    """It came as text. One that Python does not know, or knows otherwise, must neither end the daemon nor bend words."""
+    declared = f'<?xml version="1.0" encoding="{encoding}"?>'
+    assert twiml(raw(f"{declared}<Response><Say>Grüße</Say></Response>")).startswith("<Say>Grüße</Say>")
+    assert twiml(ours.Speak(ssml=f"{declared}<speak>Grüße</speak>")).startswith("<Say>Grüße</Say>")
 
 
 def test_entities_are_never_expanded() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.actions.ends import Ends, Repair
 from bridge.actions.seen import Seen
 from bridge.actions.silence import Call, Patience, Silence, SilenceSettings, moment
 from bridge.actions.watchdog import end_id
@@ -144,7 +146,7 @@ def test_a_call_that_is_attended_is_nobody_elses() -> None:
 # -- ends -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", ["call.ended", "session.ended", "call.report"])
+@pytest.mark.parametrize("end", ["call.ended", "session.ended"])
 def test_an_end_is_an_end(end: str) -> None:
     """Whichever the provider has, and before or after the index tells of the session."""
     told = Told()
@@ -175,7 +177,19 @@ def test_what_comes_after_the_end_begins_nothing() -> None:
     assert told.due_references(2 * TTL) == []
 
 
-@pytest.mark.parametrize("kind", ["other", "verb.finished", "sms.failed"])
+def test_a_report_is_no_end() -> None:
+    """A recording may be told of in the middle of a call: that is still watched, and looked up after silence."""
+    told = Told()
+    told.session(S1)
+    told.event(f"{HMS}/s-2", "call.answered")
+    for reference in (S1, f"{HMS}/s-2"):
+        told.event(reference, "call.report", at=5)
+    assert told.due_references(64) == []
+    assert sorted(told.due_references(80)) == [S1, f"{HMS}/s-2"]
+    assert told.silence.ends.repairs(START + 1000, after_seconds=10) == []
+
+
+@pytest.mark.parametrize("kind", ["other", "verb.finished", "sms.failed", "call.report"])
 def test_what_may_come_after_an_end_begins_no_watch(kind: str) -> None:
     """Of a session that is not known, because it ended long ago."""
     told = Told()
@@ -349,12 +363,63 @@ def test_an_end_before_its_session_is_repaired_too() -> None:
     assert len(told.silence.ends.repairs(START + 15, after_seconds=10)) == 1
 
 
-def test_an_end_of_what_the_index_never_knew_needs_nothing() -> None:
-    """After a while it is let go."""
+def test_an_end_of_what_the_index_never_knew_is_told_to_it() -> None:
+    """Or a late webhook would open the session there, and a later owner close it a second time."""
     told = Told()
-    told.event(S1, "call.ended", at=5)
+    offset = told.event(S1, "call.ended", at=5, call_id="c-1")
+    assert told.silence.ends.repairs(START + 14, after_seconds=10) == []
+    ((reference, entry),) = told.silence.ends.repairs(START + 15, after_seconds=10)
+    assert (reference, entry.call_id) == (S1, "c-1")
+    assert told.silence.oldest_needed(MINE) == offset
+    told.session(S1, ended=True)
     assert told.silence.ends.repairs(START + 15, after_seconds=10) == []
     assert told.silence.oldest_needed(MINE) is None
+
+
+def test_an_end_that_the_index_forgot_is_repaired() -> None:
+    """A late webhook opened the session again, long after everybody knew that it was over; it is not watched either."""
+    told = Told()
+    told.session(S1)
+    told.event(S1, "call.ended", at=5)
+    told.session(S1, ended=True)
+    told.session(S1, at=1000, call_id="c-1")
+    assert told.due_references(1000 + 2 * TTL) == []
+    ((reference, entry),) = told.silence.ends.repairs(START + 1010, after_seconds=10)
+    assert (reference, entry.call_id) == (S1, "c-1")
+    told.session(S1, ended=True)
+    assert told.silence.ends.repairs(START + 2000, after_seconds=10) == []
+
+
+def test_an_end_that_the_index_forgot_is_repaired_by_its_owner() -> None:
+    """By whoever owns the partition then: nobody reads the end again."""
+    told = Told()
+    told.session(S1, ended=True)
+    told.silence.revoked(frozenset({MINE}))
+    told.session(S1, at=1000)
+    assert told.silence.ends.repairs(START + 2000, after_seconds=10) == []
+    told.silence.assigned(frozenset({OTHERS}), START)
+    assert told.silence.ends.repairs(START + 2000, after_seconds=10) == []
+    told.silence.assigned(frozenset({MINE}), START)
+    assert [each for each, _ in told.silence.ends.repairs(START + 2000, after_seconds=10)] == [S1]
+
+
+def test_another_name_of_a_call_is_no_end() -> None:
+    """A session that is opened under the name that the call was taken under goes on in the index."""
+    told = Told()
+    told.taken(HMS, "id-7")
+    told.event(f"{HMS}/other", "call.answered", call_id="c-1")
+    told.session(f"{HMS}/id-7", at=10)
+    assert told.silence.ends.repairs(START + 1000, after_seconds=10) == []
+
+
+def test_ends_that_the_index_does_not_take_are_bounded() -> None:
+    """Kafka may be away for hours: the oldest are forgotten, and hold no commit back any more."""
+    ends = Ends(max_ends=3)
+    ends.assigned(frozenset({MINE}))
+    for number in range(10):
+        ends.seen(Repair(f"{HMS}/{number}", known(0, TTL), MINE, number, START))
+    assert [each for each, _ in ends.repairs(START, after_seconds=0)] == [f"{HMS}/{number}" for number in (7, 8, 9)]
+    assert ends.oldest_needed(MINE) == 7
 
 
 def test_an_end_of_ours_that_the_index_was_not_told_of_is_repaired() -> None:
@@ -374,6 +439,16 @@ def test_no_more_calls_are_held_than_allowed() -> None:
     for number in range(10):
         told.session(f"{HMS}/{number}")
     assert len(told.silence) == 3
+
+
+def test_calls_that_have_ended_take_no_room() -> None:
+    """Though their time, which nobody looks at any more, would be over in hours only."""
+    told = Told()
+    before = sum(isinstance(each, Call) for each in gc.get_objects())
+    for number in range(5000):
+        told.session(f"{SIPGATE}/{number}")
+        told.session(f"{SIPGATE}/{number}", ended=True)
+    assert sum(isinstance(each, Call) for each in gc.get_objects()) - before < 2000
 
 
 # -- everything at once -----------------------------------------------------------------------------------------------
