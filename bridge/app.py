@@ -23,6 +23,7 @@ from bridge.model.errors import CallbridgeError, Unavailable
 from bridge.providers.protocol import Provider
 from bridge.runtime import memory
 from bridge.runtime.clock import Clock, SystemClock
+from bridge.runtime.files import allow_files
 from bridge.runtime.health import Health, beat
 from bridge.runtime.log_sink import Sink
 from bridge.runtime.logging import get_logger
@@ -31,6 +32,8 @@ from bridge.runtime.metrics import Metrics
 from bridge.runtime.supervisor import Supervisor
 
 log = get_logger()
+
+_OTHER_FILES = 1_000  # Kafka, providers, probes, what Python has open
 
 
 class Daemon:
@@ -71,6 +74,7 @@ class Daemon:
         house, config, supervisor = self._house, self._config, self._supervisor
         ready = {name: house.health.part(name) for name in ("kafka", "index", "actions", "webhooks", "commands")}
         supervisor.spawn("heartbeat", self._heartbeat)
+        self._allow_files()
         management = management_app(house.health, house.metrics)
         address = (config.management.host, config.management.port)
         self.ports["management"] = (await listen(house, "management", management, address)).port
@@ -100,6 +104,12 @@ class Daemon:
         supervisor.on_soft_stop("keeper", stop_keeper)
         memory.settle()
         log.info("process.ready", host=config.ingress.host, port=webhooks.port)
+
+    def _allow_files(self) -> None:
+        wanted = self._config.ingress.max_connections + _OTHER_FILES
+        allowed = allow_files(wanted)
+        if allowed < wanted:
+            log.warning("files.few", detail=f"{allowed} open files are allowed, {wanted} may be needed (ulimit -n)")
 
     async def _unready(self) -> None:
         self._house.health.drain()

@@ -13,6 +13,7 @@ import msgspec
 from bridge.bus import topics
 from bridge.bus.kafka.bus import KafkaBus
 from bridge.bus.kafka.settings import KafkaSettings
+from bridge.ingress.tls import server_tls
 from bridge.ledger import inspect
 from bridge.model.errors import Misconfigured
 from bridge.model.validation import convert_toml
@@ -20,6 +21,7 @@ from bridge.providers.catalogue import decode_connections
 from bridge.providers.protocol import ConnectionContext, ProviderKind
 from bridge.providers.settings import AccountLimits
 from bridge.runtime.config import Config
+from bridge.runtime.settings import Ingress
 
 _OVERHEAD_BYTES = 16_384
 
@@ -43,6 +45,7 @@ def check(config: Config, *, file: str) -> Checked:
         raise Misconfigured(file, "kafka", found="nothing", allowed='a table with bootstrap_servers = ["host:port"]')
     kafka = convert_toml(config.kafka, KafkaSettings, file, "kafka")
     _check_fit(config, kafka, file)
+    _check_connections(config.ingress, file)
     return Checked(
         config=config,
         kafka=kafka,
@@ -57,6 +60,7 @@ def _check_fit(config: Config, kafka: KafkaSettings, file: str) -> None:
     largest = (kafka.max_record_bytes - _OVERHEAD_BYTES) // 2
     for path, size in (
         ("commands.max_record_bytes", config.commands.max_record_bytes),
+        ("actions.max_record_bytes", config.actions.max_record_bytes),
         ("ingress.max_body_bytes", config.ingress.max_body_bytes),
     ):
         if size > largest:
@@ -70,6 +74,18 @@ def _check_fit(config: Config, kafka: KafkaSettings, file: str) -> None:
             found=f"{config.commands.drain_seconds:g}",
             allowed=f"at most {longest:g}: kafka.rebalance_timeout_seconds less kafka.commit_timeout_seconds, "
             "or the partition goes elsewhere before the dials under way are settled",
+        )
+
+
+def _check_connections(ingress: Ingress, file: str) -> None:
+    """Each held request has a connection: were they fewer, a bare 503 would be answered instead of the fallback."""
+    least = ingress.max_held_requests + ingress.max_websockets
+    if ingress.max_connections < least:
+        raise Misconfigured(
+            file,
+            "ingress.max_connections",
+            found=str(ingress.max_connections),
+            allowed=f"at least {least}: ingress.max_held_requests and ingress.max_websockets together",
         )
 
 
@@ -103,12 +119,29 @@ def check_limits(connection: str, limits: AccountLimits, partitions: int, file: 
         )
 
 
-async def try_connections(checked: Checked) -> None:
-    """Build every connection as the daemon would, and close it again: secrets, deadlines, fallbacks. Offline.
+def reply_token_keys(checked: Checked) -> list[bytes]:
+    """The secrets of reply tokens, the one that signs first.
 
     Raises:
-        Misconfigured: one of them would not start.
+        Misconfigured: one of them cannot be read.
     """
+    return [
+        source.resolve(config_file=checked.file, path=f"actions.reply_token_secrets[{number}]").reveal().encode()
+        for number, source in enumerate(checked.config.actions.reply_token_secrets)
+    ]
+
+
+async def try_connections(checked: Checked) -> None:
+    """Read all that is read at the start, and build every connection and close it again, as the daemon would. Offline.
+
+    So secrets, the certificate of the webhooks' port, deadlines and fallbacks are tried.
+
+    Raises:
+        Misconfigured: the daemon would not start with it.
+    """
+    server_tls(checked.config.ingress, config_file=checked.file)
+    reply_token_keys(checked)
+    KafkaBus(checked.kafka, config_file=checked.file)
     for kind, context in checked.connections.values():
         async with kind.build(context):
             pass

@@ -10,6 +10,7 @@ the key its reader relies on. docs/client.md begins at the beginning.
 
 from bridge.bus.kafka.settings import KafkaSettings
 from bridge.client.agent import Agent
+from bridge.client.awaited import NotYet
 from bridge.client.client import Client, connected
 from bridge.client.heard import Heard
 from bridge.client.program import serve
@@ -87,6 +88,7 @@ __all__ = [
     "Interrupt",
     "KafkaSettings",
     "Misconfigured",
+    "NotYet",
     "OtherEvent",
     "PlaceCall",
     "Play",

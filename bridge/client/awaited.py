@@ -16,6 +16,10 @@ from bridge.model.errors import Unavailable
 T = TypeVar("T")
 
 
+class NotYet(Unavailable):
+    """A result did not come in time; what it is the result of was sent, and may be done."""
+
+
 class Slot(Generic[T]):
     """Where one result will be put."""
 
@@ -36,12 +40,12 @@ class Slot(Generic[T]):
         """The result, once it is there.
 
         Raises:
-            Unavailable: it did not come in time. It may come later.
+            NotYet: it did not come in time. It may come later.
         """
         with anyio.move_on_after(seconds):
             await self._arrived.wait()
         if not self._value:
-            raise Unavailable(f"no result within {seconds:g} s")
+            raise NotYet(f"no result within {seconds:g} s")
         return self._value[0]
 
 

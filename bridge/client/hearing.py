@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 from bridge.bus.protocol import Bus, GroupConsumer, Record, TopicPartition
 from bridge.bus.watermark import Watermark
 from bridge.client.agent import Agent, Handler
+from bridge.client.awaited import NotYet
 from bridge.client.heard import Act, Heard
 from bridge.client.reading import kind_of, read_event, trace_of
 from bridge.client.settings import Hearing
@@ -186,7 +187,7 @@ class Ear:
             log.warning("unreadable event at %s: %s", place, poison.field)
             return
         handler = self._agent.handler_of(event)
-        if handler is None or not self._agent.is_mine(event):
+        if handler is None:
             return
         heard = Heard(event, self._act, trace_of(record))
         while True:
@@ -198,8 +199,11 @@ class Ear:
         """Whether the handler is done with the event; False: Kafka kept it from that."""
         what = event_type(heard.event), heard.event.event_id
         try:
-            with anyio.fail_after(self._settings.handler_seconds):
-                await handler(heard)
+            if self._agent.is_mine(heard.event):
+                with anyio.fail_after(self._settings.handler_seconds):
+                    await handler(heard)
+        except NotYet as error:  # once more would send once more what it waits for
+            log.error("the handler of %s %s failed: %s", *what, error)  # noqa: TRY400
         except Unavailable as error:
             log.warning("the handler of %s %s comes again: %s", *what, error)
             return False

@@ -26,7 +26,7 @@ class Sent(Generic[T]):
         """What became of it, as soon as the bridge has said so.
 
         Raises:
-            Unavailable: nothing came in time.
+            NotYet: nothing came in time (an `Unavailable` that brings no event back).
             ValueError: the settings' `follows` leave this kind of result out.
         """
         if self._slot is None:

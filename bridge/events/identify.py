@@ -1,7 +1,8 @@
 """Whose call is this? A session to its command, by the index; and what a webhook proves, written back to it.
 
 Promises that a session is bound to at most one command, that a name which could mean several calls is never taken as
-evidence, and that a lookup waits only briefly for another replica's word.
+evidence, that nothing makes a session live again whose end the index knows, and that a lookup waits only briefly for
+another replica's word.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ class IdentifySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     unknown_session_wait_seconds: float = 0.05
     """A session that began on another replica may not have been read from the index yet."""
-    ended_session_seconds: float = 60.0
+    ended_session_seconds: float = 3600.0
+    """How long a session is remembered after its end. TalkifAI repeats a webhook for 36 minutes, and the events behind an
+    end that it may have waited for come minutes later."""
 
 
 class Identify:
@@ -39,15 +42,15 @@ class Identify:
         """
         reference = session_reference(connection, heard.session)
         known = self._index.session(reference)
-        if known is None and heard.starts_session:
-            return await self._begin(connection, heard, session_ttl_seconds=session_ttl_seconds)
+        if heard.starts_session and (known is None or _is_nobodys_end(known)):
+            return await self._begin(connection, heard, known, session_ttl_seconds=session_ttl_seconds)
         if known is None:
             with anyio.move_on_after(self._settings.unknown_session_wait_seconds):
                 known = await self._index.wait_for_session(reference)
         return known
 
     async def ended(self, connection: str, heard: Heard) -> None:
-        """The session is over: remember it a little longer, for webhooks that were overtaken by this one.
+        """The session is over: remember it for longer, for webhooks that were overtaken by this one or come late.
 
         Raises:
             Unavailable: not written in time.
@@ -58,17 +61,25 @@ class Identify:
             until = lifetime(self._clock.now(), self._settings.ended_session_seconds)
             await self._index.bind(reference, msgspec.structs.replace(known, until=until, ended=True))
 
-    async def _begin(self, connection: str, heard: Heard, *, session_ttl_seconds: float) -> Known:
+    async def _begin(self, connection: str, heard: Heard, ended: Known | None, *, session_ttl_seconds: float) -> Known:
+        """`ended`: what is known already: that the session, whosever it is, is over. It stays so."""
         reference = session_reference(connection, heard.session)
         now = self._clock.now()
-        until = lifetime(now, session_ttl_seconds)
-        match = self._index.match(connection, heard.known_by)
+        known = Known(at=now, until=lifetime(now, session_ttl_seconds)) if ended is None else ended
+        match = self._index.match(connection, heard.known_by, occurred_at=heard.occurred_at)
         if match is None:
-            known = Known(at=now, until=until)
-            await self._index.bind(reference, known)
+            if ended is None:
+                await self._index.bind(reference, known)
             return known
-        known = msgspec.structs.replace(match.known, at=now, until=until, certain=match.certain)
+        known = msgspec.structs.replace(
+            match.known, at=now, until=known.until, certain=match.certain, ended=known.ended, begins_until=None
+        )
         # A callee may be called again, so his name is used up; a reference of ours means this call and no other.
         used_up = match.name if "/callee/" in match.name else None
         await self._index.bind(reference, known, matched=used_up)
         return known
+
+
+def _is_nobodys_end(known: Known) -> bool:
+    """An end that overtook the beginning: that may yet say whose call it was."""
+    return known.ended and known.call_id is None

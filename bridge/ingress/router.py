@@ -59,16 +59,24 @@ class Router:
         self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if self._upgraded is not None and "upgrade" in scope:
-            await self._upgraded(scope, send)
-            return
-        started = self._flows.clock.monotonic()
+        """One request. An error that nobody foresaw is counted as the 500 that the server says, and goes on to its log."""
         connection = self._passage.connection_of(scope)
         known = connection if connection in self._flows.connections else NO_CONNECTION
+        try:
+            if self._upgraded is not None and "upgrade" in scope:
+                await self._upgraded(scope, send)
+            else:
+                await self._webhook(scope, receive, send, known)
+        except Exception:
+            self._flows.metrics.webhooks.labels(connection=known, status="500").inc()
+            raise
+
+    async def _webhook(self, scope: Scope, receive: Receive, send: Send, known: str) -> None:
+        """One message, answered and counted."""
+        started = self._flows.clock.monotonic()
         self._in_progress += 1
         try:
-            asked = await self._answer(scope, receive, connection)
+            asked = await self._answer(scope, receive)
             status = asked.answer.status
             await _send(send, asked.answer)
             await self._flows.relay.answered(asked)
@@ -86,7 +94,8 @@ class Router:
 
     # -- the list ---------------------------------------------------------------------------------------------------
 
-    async def _answer(self, scope: Scope, receive: Receive, connection: str) -> Asked:
+    async def _answer(self, scope: Scope, receive: Receive) -> Asked:
+        connection = self._passage.connection_of(scope)
         if self._in_progress > self._settings.max_in_progress:
             raise self._busy("too many requests in progress")
         arrival = await self._arrive(scope, receive, connection)

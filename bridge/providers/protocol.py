@@ -113,6 +113,14 @@ class Provider(Protocol):
         ...
 
     @property
+    def late_webhook_seconds(self) -> float:
+        """By how much later than what it tells of a webhook may come, because it is repeated; 0: arrival is the time.
+
+        Names of a dial are kept for so much longer, and mean it only if `Heard.occurred_at` is within the match window.
+        """
+        ...
+
+    @property
     def limits(self) -> AccountLimits:
         """What the provider grants this account."""
         ...
@@ -208,7 +216,8 @@ class CanControl(Protocol):
         """Have the actions done, in order, now. Returns when the provider has taken all of them.
 
         Raises:
-            NotThisWay: an action that this provider takes in an answer only. Nothing was sent.
+            NotThisWay: an action that this provider takes in an answer only. Nothing was done; the provider may have
+                been told to ask.
             Poison: an action this provider does not have, or with fields it would not take. Nothing was sent.
             Rejected: the provider refused (the call is over, or the limit of commands is reached).
             Unavailable: the provider did not answer; an action may or may not have been done.

@@ -42,6 +42,7 @@ GLOSSARY: Mapping[str, str] = {
     "result": "type of the published result",
     "attempt": "the number of this dial of the command, from 1",
     "attempts": "how many dials the command took",
+    "not_sent": "why each earlier attempt did not dial, the first one first",
     "settled_by": "answer, webhook, lookup",
     "answered_with": "action, fallback, …",
     "provider_status": "the HTTP status of a provider's answer",

@@ -26,14 +26,12 @@ NO_CONNECTION = "unknown"
 """The label of a webhook whose path names no connection of the configuration."""
 
 CommandDecision: TypeAlias = Literal["dial", "finish", "publish", "repeat", "postpone", "doubt", "nothing"]
-DeadLetterSource: TypeAlias = Literal["commands", "events", "actions", "webhooks"]
+DeadLetterSource: TypeAlias = Literal["commands", "actions", "webhooks"]
 AnsweredWith: TypeAlias = Literal[
-    "action", "fallback", "parked", "superseded", "acknowledgement", "full", "draining", "caller_gone", "nobody_listens"
+    "action", "fallback", "parked", "superseded", "acknowledgement", "full", "caller_gone", "nobody_listens"
 ]
 ClosedBy: TypeAlias = Literal["lookup", "silence"]
-PublishedTo: TypeAlias = Literal[
-    "commands", "results", "events", "actions", "action_results", "ledger", "index", "dead_letters"
-]
+PublishedTo: TypeAlias = Literal["results", "events"]
 Rejection: TypeAlias = Literal[
     "header_too_large", "body_too_large", "too_many_connections", "too_many_pipelined", "receive_timeout", "malformed"
 ]
@@ -87,6 +85,10 @@ class _Table:
         parent = Counter(f"callbridge_{name}", meaning, list(sets), registry=self._registry)
         return Family(parent.labels, sets)
 
+    def gauges(self, name: str, meaning: str, **sets: Sequence[str]) -> Family[Gauge]:
+        parent = Gauge(f"callbridge_{name}", meaning, list(sets), registry=self._registry)
+        return Family(parent.labels, sets)
+
     def histograms(self, name: str, meaning: str, bounds: Sequence[float], **sets: Sequence[str]) -> Family[Histogram]:
         parent = Histogram(f"callbridge_{name}", meaning, list(sets), buckets=bounds, registry=self._registry)
         return Family(parent.labels, sets)
@@ -105,6 +107,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         table = _Table(self.registry)
         self._commands(table, providers)
+        self._lanes(table, connections)
         self._webhooks(table, connections)
         self._questions(table)
         self._process(table)
@@ -131,6 +134,16 @@ class Metrics:
             "dial_seconds", "How long a provider's answer to a dial took.", _DIAL_SECONDS, provider=providers
         )
         self.results = table.counters("results_total", "Published results.", type=_tags(Result))
+
+    def _lanes(self, table: _Table, connections: Sequence[str]) -> None:
+        self.account_paused_seconds = table.gauges(
+            "account_paused_seconds",
+            "For how long from now on this connection dials nothing, because its provider is down or asked for a pause.",
+            connection=connections,
+        )
+        self.commands_deferred = table.gauge(
+            "commands_deferred", "Commands that wait in the ledger for their time; cancelled ones until then too."
+        )
         self.lanes = table.gauge("lanes", "Partitions of the commands topic whose lane is open here.")
         self.lane_entries = table.gauge("lane_entries", "Commands held in memory by all lanes of this process.")
         self.ledger_append_seconds = table.histogram(
@@ -184,7 +197,9 @@ class Metrics:
         self.parked_actions = table.gauge(
             "parked_actions", "Records of actions that wait here for their session's next question."
         )
-        self.notes = table.counters("notes_total", "Notes of the keeper to the replicas.", kind=("attach", "void"))
+        self.notes = table.counters(
+            "notes_total", "Notes of the bridge to itself, on the actions topic.", kind=("attach", "void", "claim")
+        )
         self.action_results = table.counters(
             "action_results_total", "Published action results.", status=get_args(ActionStatus)
         )

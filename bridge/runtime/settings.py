@@ -120,6 +120,9 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Dials of one command; all but the last provably did not leave."""
     first_backoff_seconds: Seconds = 1.0
     longest_backoff_seconds: Seconds = 60.0
+    longest_retry_after_seconds: LongSeconds = 900.0
+    """A provider that asks for a longer pause (`Retry-After`) is asked again after this; below it, never sooner than it
+    said. Else one answer of `86400` would keep an account from dialling for a day."""
     inline_delay_seconds: Seconds = 2.0
     """What must wait longer than this, waits in the ledger."""
     evidence_seconds: LongSeconds = 60.0
@@ -146,7 +149,8 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tls_key_file: str | None = None
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1024 * 1024)] = 32 * 1024
     max_body_bytes: Bytes = 256 * 1024
-    max_connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 2_000
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=200_000)] = 16_000
+    """More are answered 503 at once. Each takes an open file; the process raises its limit of those as far as it may."""
     max_held_requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
     """Requests whose answer a consumer is being asked for; more are answered with the fallback at once."""
     receive_timeout_seconds: Seconds = 10.0
@@ -193,6 +197,9 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How long an action may wait for its session's next question."""
     max_parked_per_session: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
     max_parked: Count = 10_000
+    quiet_session_seconds: LongSeconds = 1800.0
+    """A session of which nothing was heard for so long is not remembered by the keeper: a new one reads no further back
+    than to the beginning of the oldest that is."""
     """Of one partition."""
     max_sessions: Count = 10_000
     """Remembered of one partition, with what they were asked; at more the one that was silent longest is forgotten."""
@@ -226,6 +233,8 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_entries: Count = 1_000_000
     load_seconds: LongSeconds = 120.0
     """How long reading the index may take at the start."""
+    ended_session_seconds: LongSeconds = 3600.0
+    """How long a session is remembered after its end: webhooks that come later would make it live again."""
 
 
 class Management(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

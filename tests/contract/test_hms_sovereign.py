@@ -109,6 +109,7 @@ HARNESS = Harness(
         Refusal({"options": {"agent": {}}}, "invalid_options", "assistant in place of agent"),
         Refusal({"options": {"agent_config": {}}}, "invalid_options", "assistant_override in place of agent_config"),
         Refusal({"options": {"number_id": "a/b"}}, "invalid_options", "$.options.number_id"),
+        Refusal({"options": {"webhook_events": []}}, "invalid_options", "$.options.webhook_events"),
         Refusal({"options": {"assistant": {}}}, "invalid_options", "$.options.assistant"),
         Refusal({"options": {"assistant": OPENAI}}, "invalid_options", "stt_config and tts_config, both"),
         Refusal(
@@ -251,6 +252,11 @@ class TestHmsSovereign(ProviderSuite):
                 "metadata": {"call_id": CALL, "command_id": "c-1"},
             },
         }
+
+    async def test_what_one_call_tells(self) -> None:
+        """A command may want other events than the connection's calls tell."""
+        _, body = await self.request({"webhook_events": ["end-of-call-report"]})
+        assert body["assistant_override"]["webhook_events"] == ["end-of-call-report"]
 
     async def test_the_saved_assistants_metadata_may_stay(self) -> None:
         """The merge is shallow: without our metadata the saved one's counts, and the path alone has our reference."""

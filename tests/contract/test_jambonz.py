@@ -20,7 +20,16 @@ from bridge.model.commands import PlaceCall
 from bridge.model.errors import Misconfigured, Poison, Unavailable, Unverified
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.providers.catalogue import KINDS
-from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Heard, Provider, Rejected, Webhook
+from bridge.providers.protocol import (
+    Answer,
+    AnswersQuestions,
+    CanControl,
+    CanFind,
+    Heard,
+    Provider,
+    Rejected,
+    Webhook,
+)
 from tests.contract.provider_suite import (
     CONNECTION,
     NOW,
@@ -523,12 +532,6 @@ class TestCognigy(ProviderSuite):
         assert isinstance(caught, error)
         assert words in str(caught)
         assert len(sent) == len(answers)
-
-    async def test_what_control_cannot_do_is_sent_by_nobody(self) -> None:
-        """All of a record is checked before the first request."""
-        sent, caught = await self.controlled([], actions.Hangup(), actions.Speak(text="hi"))
-        assert isinstance(caught, Poison)
-        assert (caught.field, caught.found, sent) == ("$.actions[1].type", "'speak'", [])
 
     # --- configuring -------------------------------------------------------------------------------------------------
 

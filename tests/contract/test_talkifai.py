@@ -304,7 +304,11 @@ class TestTalkifai(ProviderSuite):
         assert words in str(caught.value)
 
     async def test_what_it_cannot(self) -> None:
-        """No way into a live call, no questions, no look-up; a call is matched for two minutes and known for four hours."""
+        """No way into a live call, no questions, no look-up; a call is matched for two minutes and known for four hours.
+
+        Its webhooks are repeated for 35.5 minutes.
+        """
         async with self.connection() as provider:
             assert not isinstance(provider, AnswersQuestions | CanControl | CanFind)
             assert (provider.match_window_seconds, provider.session_ttl_seconds) == (120, 14400)
+            assert provider.late_webhook_seconds >= 30 + 300 + 1800

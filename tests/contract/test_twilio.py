@@ -39,6 +39,7 @@ SECRETS = {"TW_TOKEN": "b2c41a369b1c4f8a8a1f0c0c", "HOOK_OLD": "old-auth-token",
 ACCOUNT = "AC00000000000000000000000000000000"
 SID = "CA1b5e2c4f0a9d47c38e6f1d2a3b4c5d6e"
 LEG = "CA77aa2c4f0a9d47c38e6f1d2a3b4c5d6e"
+TAKEN = "RE0000000000000000000000000000000a"
 PUBLIC = "https://gw.example/webhooks/demo"
 OVERRIDES = "#rc=3&rp=ct,5xx"
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
@@ -320,7 +321,14 @@ class TestTwilio(ProviderSuite):
             ("status_unknown", "/status/call_1", "other", "starts", f"{SID}/on-hold"),
             ("status_of_a_leg", "/status/call_1", "other", "", f"{LEG}/child/ringing"),
             ("amd_human", "/amd/call_1", "call.amd", "starts", f"{SID}/amd"),
-            ("recording_completed", "/recording/call_1", "call.report", "starts", f"{SID}/recording-completed"),
+            (
+                "recording_completed",
+                "/recording/call_1",
+                "call.report",
+                "starts ends",
+                f"{SID}/{TAKEN}/recording-completed",
+            ),
+            ("recording_absent", "/recording/call_1", "other", "starts ends", f"{SID}/{TAKEN}/recording-absent"),
             ("call_outbound", "/call/call_1", "session.started", "waits starts", None),
             ("call_inbound", "/call", "session.started", "waits starts", None),
             ("gather_speech", "/gather/call_1", "user.spoke", "waits starts", None),

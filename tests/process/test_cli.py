@@ -113,6 +113,34 @@ def test_check_is_offline_and_strict(tmp_path: Path) -> None:
     assert [len(done.stderr.splitlines()) for done in (bad, missing, broken)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("path", ["commands.max_record_bytes", "actions.max_record_bytes", "ingress.max_body_bytes"])
+def test_what_is_taken_in_must_fit_into_a_record(tmp_path: Path, path: str) -> None:
+    """Whoever may send more than Kafka is told to take is found out before anybody does."""
+    table, _, setting = path.partition(".")
+    changes: dict[str, Any] = {table: {setting: 600_000}}
+    done = run_cli("check", str(config_for(tmp_path, **changes)))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f": {path}: found 600000; allowed: at most 491808: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        ("ingress.tls_certificate_file", {"ingress": {"tls_certificate_file": "none.pem", "tls_key_file": "none.key"}}),
+        ("actions.reply_token_secrets[0]", {"actions": {"reply_token_secrets": [{"env": "NOT_SET"}]}}),
+        ("kafka.ssl_ca_file", {"kafka": {"security_protocol": "SSL", "ssl_ca_file": "none.pem"}}),
+        ("connections.demo.token", {"connections": {"demo": {"token": {"env": "NOT_SET"}}}}),
+    ],
+)
+def test_check_reads_what_the_daemon_reads(tmp_path: Path, path: str, changes: dict[str, Any]) -> None:
+    """`--secrets` says what would keep the daemon from starting; without it only what stands in the file is looked at."""
+    config = config_for(tmp_path, **changes)
+    offline, done = run_cli("check", str(config)), run_cli("check", str(config), "--secrets")
+    assert offline.returncode == 0
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"callbridge: {config}: {path}: ")
+
+
 def test_topics(quick_broker: Broker, tmp_path: Path) -> None:
     """`topics` prints a command for each topic; `--create` creates what is missing, after which `check --kafka` is good."""
     config = config_for(tmp_path, quick_broker.bootstrap, topics={"create_missing": False, "partitions": 2})

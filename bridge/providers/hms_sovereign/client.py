@@ -77,21 +77,21 @@ class Caller:
             assistant_id=assistant_id,
             first_message=options.first_message,
         )
-        assistant = self._with_ours(options.assistant or options.assistant_override, command, call_id)
+        assistant = self._with_ours(options, command, call_id)
         name = "assistant" if assistant_id is None else "assistant_override"
         if assistant:
             body = msgspec.structs.replace(body, **{name: assistant})
         request = DialRequest(msgspec.json.encode(body))
         return Plan(command=command, call_id=call_id, known_by=(translate.reference_name(call_id),), request=request)
 
-    def _with_ours(self, given: msgspec.Struct | None, command: PlaceCall, call_id: str) -> JsonObject:
+    def _with_ours(self, options: HmsOptions, command: PlaceCall, call_id: str) -> JsonObject:
         """The assistant as the user wants it, with where its webhooks go and what they are to bring back."""
-        settings = self._settings
+        settings, given = self._settings, options.assistant or options.assistant_override
         assistant: JsonObject = {} if given is None else msgspec.to_builtins(given)
         if settings.public_webhook_url is not None:
             assistant["webhook_url"] = f"{settings.public_webhook_url.rstrip('/')}/{call_id}"
-        if settings.webhook_events:
-            assistant["webhook_events"] = settings.webhook_events
+        if events := options.webhook_events or settings.webhook_events:
+            assistant["webhook_events"] = events
         if self._webhook_secret is not None:
             assistant["webhook_secret"] = self._webhook_secret.reveal()
         if settings.reference_in_metadata:

@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from bridge.model.words import JsonObject
-from bridge.providers.hms_sovereign.settings import Id
+from bridge.providers.hms_sovereign.settings import EventName, Id
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Words: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
@@ -94,7 +94,7 @@ class HmsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What one command asks for: which assistant talks, and which number (`number_id`) calls.
 
     A saved assistant (`assistant_id`, else the connection's), changed by `assistant_override` where wanted, or a whole
-    `assistant`.
+    `assistant`. `webhook_events`: what this call is to tell us, in place of the connection's.
     """
 
     assistant_id: Id | None = None
@@ -102,6 +102,7 @@ class HmsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     assistant_override: Override | None = None
     number_id: Id | None = None
     first_message: Words | None = None
+    webhook_events: Annotated[tuple[EventName, ...], msgspec.Meta(min_length=1, max_length=16)] | None = None
 
     def __post_init__(self) -> None:
         if self.assistant is not None and self.assistant_id is not None:

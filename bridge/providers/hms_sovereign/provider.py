@@ -76,6 +76,11 @@ class HmsSovereign(Replies, CanControl, CanLookUp):
         return self._settings.session_ttl_seconds
 
     @property
+    def late_webhook_seconds(self) -> float:
+        """0: our reference comes back, and is known for as long as the call."""
+        return 0.0
+
+    @property
     def limits(self) -> AccountLimits:
         """From the settings."""
         return self._settings.limits

@@ -7,7 +7,7 @@ changes that jambonz makes to strings.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -36,6 +36,10 @@ class _Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     name: str | None = None
     tenant: str | None = None
     vmail: bool | None = None
+    headers: given.Headers | None = None
+    proxy: str | None = None
+    auth: given.Login | None = None
+    confirm_hook: Hook | None = None
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -190,14 +194,18 @@ def _target(callee: E164 | SipUri, target: given.Target | None) -> _Target:
             raise Poison("$.to", found="a SIP URI", allowed="a number in E.164 form, for this type of options.to")
         case given.SipTarget() | given.UserTarget() if not is_sip:
             raise Poison("$.to", found="a number", allowed="a SIP URI, for this type of options.to")
-        case given.PhoneTarget(trunk=trunk):
-            return _Target(type="phone", number=callee, trunk=trunk)
+        case given.PhoneTarget():
+            return _Target(type="phone", number=callee, **_parts_of(target))
         case given.SipTarget():
-            return _Target(type="sip", sip_uri=callee)
+            return _Target(type="sip", sip_uri=callee, **_parts_of(target))
         case given.TeamsTarget(tenant=tenant, vmail=vmail):
             return _Target(type="teams", number=callee, tenant=tenant, vmail=vmail)
         case given.UserTarget(name=name):
             return _user(callee, name)
+
+
+def _parts_of(target: given.PhoneTarget | given.SipTarget) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(target).items() if value is not None}
 
 
 def _user(callee: str, name: str) -> _Target:

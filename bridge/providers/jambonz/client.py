@@ -21,7 +21,7 @@ from bridge.model.validation import convert_json
 from bridge.providers.http import Answered, HttpClient, retry_after_seconds
 from bridge.providers.jambonz.body import LARGEST_BODY_BYTES, compose
 from bridge.providers.jambonz.hooks import Hooks, reference_name
-from bridge.providers.jambonz.options import JambonzOptions
+from bridge.providers.jambonz.options import JambonzOptions, passwords_in
 from bridge.providers.jambonz.settings import JambonzSettings
 from bridge.providers.protocol import Plan
 from bridge.runtime.clock import Clock
@@ -63,7 +63,7 @@ def check(command: PlaceCall, settings: JambonzSettings, *, hooks: Hooks, call_i
     if len(content) > LARGEST_BODY_BYTES:
         detail = f"$.options: found a request of {len(content)} bytes; allowed: at most {LARGEST_BODY_BYTES}"
         return Refused("invalid_options", detail=detail)
-    request = DialRequest(calls_path(settings.account_sid), content, hooks.secrets)
+    request = DialRequest(calls_path(settings.account_sid), content, (*hooks.secrets, *passwords_in(options)))
     return Plan(command=command, call_id=call_id, known_by=(reference_name(call_id),), request=request)
 
 

@@ -1,15 +1,16 @@
 """Act on a live call without being asked: `PUT /v1/Accounts/{account_sid}/Calls/{call_sid}`, one control a request.
 
-Possible: hang up, press keys, and `raw` with any documented body (contract 5). A PUT takes no verbs; speaking, playing
-or transferring unasked would mean to PUT a `call_hook` whose answer has them. `raw` with our own verb hook as `call_hook`
-does that in two steps: jambonz asks there at once (`verb.finished`, which waits), and the next action answers it.
+Possible: hang up, press keys, and `raw` with any documented body (contract 5). A PUT takes no verbs: who is to speak, play
+or transfer unasked is kept by the keeper until the next hook asks. jambonz' own calls ask again by themselves; a call of
+Cognigy's application never does, so it is sent to our hook by `call_hook`, asks there at once, and gets what was kept.
+From then on it is ours: what the application was doing is over.
 202 says that jambonz took it, not that it was done: what is impossible in the call's state is ignored silently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeAlias, assert_never
+from typing import Annotated, Literal, NamedTuple, TypeAlias, assert_never
 from urllib.parse import quote
 
 import msgspec
@@ -21,7 +22,7 @@ from bridge.model.words import JsonObject
 from bridge.providers.capabilities import one_of
 from bridge.providers.http import Answered, HttpClient
 from bridge.providers.jambonz import client, verbs
-from bridge.providers.jambonz.actions import Answerable, options_of
+from bridge.providers.jambonz.actions import Answerable, Way, options_of, verbs_for
 from bridge.providers.jambonz.options import Hook
 from bridge.providers.protocol import NotThisWay, Rejected
 from bridge.runtime.secrets import Secret
@@ -95,17 +96,36 @@ class _Said(Exception):
         self.status = status
 
 
+class WayToUs(NamedTuple):
+    """How a call of somebody else's application is brought to ask us: by this hook; and how it goes on from there."""
+
+    hook: str
+    way: Way
+
+
 class Control:
     """The live calls of one account."""
 
-    def __init__(self, http: HttpClient, *, account_sid: str, token: Secret) -> None:
+    def __init__(self, http: HttpClient, *, account_sid: str, token: Secret, way_to_us: WayToUs | None) -> None:
         self._http = http
         self._token = token
+        self._way_to_us = way_to_us
         self._calls = client.calls_path(account_sid)
 
     async def do(self, session: str, actions: Sequence[ours.Action]) -> None:
         """One request after the other, in order; see `CanControl`."""
-        bodies = [body for index, action in enumerate(actions) for body in requests_for(action, f"$.actions[{index}]")]
+        try:
+            bodies = [
+                each for index, action in enumerate(actions) for each in requests_for(action, f"$.actions[{index}]")
+            ]
+        except NotThisWay:
+            if self._way_to_us is not None:
+                verbs_for(actions, self._way_to_us.way)  # what no answer could have is refused now
+                await self._do_all(session, [{"call_hook": self._way_to_us.hook}])
+            raise
+        await self._do_all(session, bodies)
+
+    async def _do_all(self, session: str, bodies: Sequence[JsonObject]) -> None:
         for body in bodies:
             try:
                 await self._put_or_cancel(session, body)

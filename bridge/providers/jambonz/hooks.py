@@ -1,7 +1,7 @@
 """Where jambonz is told to ask us: the URLs of one call's hooks, and what a path that was asked says.
 
-Four words follow `/webhooks/NAME`: `call` (answer hook), `status`, `amd` and `verb` (action hooks), each alone or with
-our call id behind it. Bodies carry the call id too, in the tag, and signed; the path is for those that do not.
+Five words follow `/webhooks/NAME`: `call` (answer hook), `status`, `amd`, `verb` (action hooks) and `redirect` (where a
+live action sends a call, to fetch its verbs), each alone or with our call id behind it. Bodies carry the call id too, in the tag, and signed; the path is for those that do not.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from urllib.parse import quote
 from bridge.providers.jambonz.options import Hook
 from bridge.runtime.secrets import Secret
 
-Word: TypeAlias = Literal["call", "status", "amd", "verb"]
+Word: TypeAlias = Literal["call", "status", "amd", "verb", "redirect"]
 
 RETRIED = "#rc=3&rp=ct,5xx"
 """jambonz repeats nothing of itself; this asks for three more tries after a refused connection and a 5xx, which is how
 we say that Kafka is away (contract 6). Not after a time-out: the question would be asked twice."""
 
-_PATH = re.compile(r"/(?P<word>call|status|amd|verb)(?:/(?P<call_id>[A-Za-z0-9_-]{1,64}))?/?")
+_PATH = re.compile(r"/(?P<word>call|status|amd|verb|redirect)(?:/(?P<call_id>[A-Za-z0-9_-]{1,64}))?/?")
 
 
 class Hooks:

@@ -6,12 +6,14 @@ a phone rings (contract 3.3). Names are ours, in snake case; `body` writes them 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from bridge.model.words import JsonObject
 from bridge.providers.jambonz.settings import Sid, Word
+from bridge.runtime.secrets import Secret
 
 HookUrl: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"^(https?|wss?)://[^\s]+$", max_length=2048, description="an absolute URL")
@@ -36,13 +38,32 @@ class Hook(Part, frozen=True, kw_only=True):
     password: Word | None = None
 
 
-class PhoneTarget(Part, frozen=True, kw_only=True, tag_field="type", tag="phone"):
-    """The command's number, by a named carrier. An unknown name is no error when the call is placed (contract 3.2)."""
+class Login(Part, frozen=True, kw_only=True):
+    """What the callee's side may ask for before it takes the call."""
+
+    username: Word
+    password: Word
+
+
+class _Routed(Part, frozen=True, kw_only=True):
+    """How the call gets there. `proxy`: the SIP URI of a next hop."""
+
+    headers: Headers | None = None
+    proxy: Annotated[str, msgspec.Meta(pattern=r"^sips?:[^\s<>]+$", max_length=256)] | None = None
+    auth: Login | None = None
+
+
+class PhoneTarget(_Routed, frozen=True, kw_only=True, tag_field="type", tag="phone"):
+    """The command's number, by a named carrier. An unknown name is no error when the call is placed (contract 3.2).
+
+    `confirm_hook` is asked when the callee has answered, before the two are connected.
+    """
 
     trunk: Word | None = None
+    confirm_hook: HookUrl | Hook | None = None
 
 
-class SipTarget(Part, frozen=True, kw_only=True, tag_field="type", tag="sip"):
+class SipTarget(_Routed, frozen=True, kw_only=True, tag_field="type", tag="sip"):
     """The command's SIP URI. What a SIP URI becomes anyway."""
 
 
@@ -121,6 +142,16 @@ class JambonzOptions(Part, frozen=True, kw_only=True):
     sip_request_within_dialog_hook: HookUrl | None = None
     refer_hook: HookUrl | Hook | None = None
     dual_streams: bool | None = None
+
+
+def passwords_in(part: Part) -> Iterator[Secret]:
+    """What may stand in the request and in no message of ours."""
+    for field in part.__struct_fields__:
+        value = getattr(part, field)
+        if isinstance(value, Part):
+            yield from passwords_in(value)
+        elif field == "password" and value is not None:
+            yield Secret(value)
 
 
 def on_the_wire(part: Part) -> JsonObject:

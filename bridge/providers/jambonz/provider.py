@@ -16,8 +16,8 @@ from bridge.model.errors import Broken, Unverified
 from bridge.model.outcome import Outcome, Refused
 from bridge.providers.http import HttpClient
 from bridge.providers.jambonz import client
-from bridge.providers.jambonz.actions import NOTHING
-from bridge.providers.jambonz.control import Control
+from bridge.providers.jambonz.actions import NOTHING, Way
+from bridge.providers.jambonz.control import Control, WayToUs
 from bridge.providers.jambonz.dialogue import BasicAuth, JambonzDialogue
 from bridge.providers.jambonz.hooks import Hooks
 from bridge.providers.jambonz.look_up import look_up
@@ -49,8 +49,16 @@ class _Rest:
         self._auth = BasicAuth(user, passwords)
         self._token = token
         self._http = http
-        self._control = Control(http, account_sid=settings.account_sid, token=token)
+        self._control = Control(http, account_sid=settings.account_sid, token=token, way_to_us=self._way_to_us())
         self._clock: Clock = SystemClock()
+
+    def _way_to_us(self) -> WayToUs | None:
+        """Cognigy's own application talks and never asks us; with jambonz the next hook comes by itself."""
+        if self._settings.flavour != "cognigy":
+            return None
+        return WayToUs(
+            self._hooks.url("redirect", None), Way(self._hooks.url("verb", None), self._settings.hold_seconds)
+        )
 
     @property
     def name(self) -> str:
@@ -61,6 +69,11 @@ class _Rest:
     def match_window_seconds(self) -> float:
         """From the settings: the first webhook with our reference may be that of the answer."""
         return self._settings.match_window_seconds
+
+    @property
+    def late_webhook_seconds(self) -> float:
+        """0: our reference comes back, in whichever order."""
+        return 0.0
 
     @property
     def limits(self) -> AccountLimits:

@@ -14,6 +14,7 @@ from bridge.providers.jambonz.actions import NOTHING, Way, render
 from bridge.providers.jambonz.hooks import Hooks, call_id_in
 from bridge.providers.jambonz.settings import JambonzSettings, Place
 from bridge.providers.jambonz.statuses import WAITING
+from bridge.providers.jambonz.webhook import REDIRECTED
 from bridge.providers.protocol import Answer, Heard
 
 
@@ -28,6 +29,7 @@ class Replies:
         """
         self._hooks = hooks
         self._hold_seconds = settings.hold_seconds
+        self._redirected_seconds = settings.redirected_seconds
         self._seconds = dict.fromkeys(WAITING, settings.reply.deadline_seconds)
         self._fallbacks: dict[str, Sequence[Action]] = dict.fromkeys(WAITING, settings.reply.fallback)
         self._try_out(settings.reply.fallback, place, "reply.fallback")
@@ -42,7 +44,9 @@ class Replies:
 
     def seconds(self, heard: Heard) -> float:
         """How long to wait for the consumer, counted from arrival; 0 where nothing is waited for."""
-        return self._seconds[_type(heard)] if heard.waits else 0.0
+        if not heard.waits:
+            return 0.0
+        return self._redirected_seconds if heard.provider_type == REDIRECTED else self._seconds[_type(heard)]
 
     def fallback(self, heard: Heard) -> Answer:
         """The answer without the consumer."""

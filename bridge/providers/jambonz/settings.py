@@ -98,6 +98,8 @@ class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """When a session without an end is forgotten: a lost status is lost. jambonz keeps its records as long (contract 4)."""
     hold_seconds: Annotated[int, msgspec.Meta(ge=1, le=60)] = 1
     """How long a call is held before its question is asked again."""
+    redirected_seconds: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_REPLY_SECONDS)] = 1.0
+    """Cognigy: how long a call that a live action has sent to our hook waits there, for that action and the consumer."""
     websocket: JambonzWebSocket | None = None
     limits: AccountLimits = AccountLimits()
     http: HttpSettings = HttpSettings()

@@ -34,6 +34,9 @@ _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _body = msgspec.json.Decoder(WireBody)
 
+REDIRECTED = "redirect"
+"""Our name for the question of a call that a live action has sent to us."""
+
 
 class _Leg(msgspec.Struct):
     parent_call_sid: SessionId
@@ -134,6 +137,8 @@ def meaning_of(body: WireBody, word: Word) -> tuple[Meaning, str]:
             return (statuses.AMD, name) if name in statuses.VERDICTS else _unknown(name)
         case "verb":
             return _verb(body)
+        case "redirect":
+            return statuses.VERB, REDIRECTED
 
 
 def call_id_of(customer_data: object) -> str | None:

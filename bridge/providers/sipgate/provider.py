@@ -64,6 +64,11 @@ class _Rest:
         return self._settings.match_window_seconds
 
     @property
+    def late_webhook_seconds(self) -> float:
+        """0: sipgate repeats nothing."""
+        return 0.0
+
+    @property
     def limits(self) -> AccountLimits:
         """From the settings."""
         return self._settings.limits

@@ -62,6 +62,11 @@ class Talkifai(Provider):
         return self._settings.match_window_seconds
 
     @property
+    def late_webhook_seconds(self) -> float:
+        """From the settings: a webhook that fails comes again after 30 s, 5 min and 30 min."""
+        return self._settings.late_webhook_seconds
+
+    @property
     def limits(self) -> AccountLimits:
         """From the settings."""
         return self._settings.limits

@@ -43,8 +43,11 @@ class TalkifaiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     address can then send such events; a signature that is there must be right."""
     base_url: str = "https://api.talkifai.dev"
     match_window_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 120
-    """How long after dialling a `call.started` to the same callee is taken to be this call; more than the 60 s of
-    ringing, because TalkifAI repeats a webhook that failed after 30 s."""
+    """How long after dialling a call to the same callee may begin, by TalkifAI's own time, to be taken for this one; more
+    than the 60 s of ringing."""
+    late_webhook_seconds: Annotated[float, msgspec.Meta(ge=0, le=24 * 3600)] = 2160
+    """By how much later `call.started` may come: a webhook that fails is repeated after 30 s, 5 min and 30 min
+    (contract 2.3). Without a `created` it must come within the match window. 0: arrival is the time."""
     session_ttl_seconds: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 4 * 3600
     """When a call is forgotten. Its end does not end it: transcript and analysis come later."""
     limits: AccountLimits = AccountLimits()

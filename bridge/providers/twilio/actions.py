@@ -7,7 +7,7 @@ Twilio cannot do is refused and never dropped; `raw` passes a whole document of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple, TypeAlias, TypeVar, assert_never
 from xml.etree.ElementTree import Element
 
@@ -18,6 +18,7 @@ from bridge.model.errors import Poison
 from bridge.model.phone import is_sip_uri, parse_callee, parse_e164
 from bridge.model.scrub import describe
 from bridge.model.validation import convert_json
+from bridge.model.words import AnyJson
 from bridge.providers.capabilities import not_offered, one_of
 from bridge.providers.protocol import Answer
 from bridge.providers.twilio import verbs
@@ -93,9 +94,24 @@ def options_of(action: ours.Action, shape: type[OptionsT], path: str) -> Options
     """An action's options; `path` is where the action stands.
 
     Raises:
-        Poison: they are not of this shape.
+        Poison: they are not of this shape, or hold what no attribute can.
     """
-    return convert_json(action.options, shape, path=f"{path}.options")
+    options = convert_json(action.options, shape, path=f"{path}.options")
+    for text in _texts(action.options):
+        checked_text(text, f"{path}.options")
+    return options
+
+
+def _texts(value: AnyJson) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from (text for each in value.values() for text in _texts(each))
+        case list():
+            yield from (text for each in value for text in _texts(each))
+        case _:
+            return
 
 
 def elements_of(action: Answerable, at: At) -> list[Element]:

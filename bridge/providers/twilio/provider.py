@@ -55,6 +55,11 @@ class _Rest:
         return self._settings.match_window_seconds
 
     @property
+    def late_webhook_seconds(self) -> float:
+        """0: our reference comes back, in whichever order."""
+        return 0.0
+
+    @property
     def limits(self) -> AccountLimits:
         """From the settings."""
         return self._settings.limits

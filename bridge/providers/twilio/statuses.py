@@ -77,11 +77,8 @@ def sent_at(values: Values) -> datetime | None:
     """When Twilio says that it happened: RFC 2822, in status callbacks only."""
     try:
         moment = parsedate_to_datetime(values.get("Timestamp", ""))
-    except ValueError:
-        return None
-    try:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except OverflowError:
+    except (ValueError, OverflowError):
         return None
 
 

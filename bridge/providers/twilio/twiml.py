@@ -62,8 +62,9 @@ def read(text: str, *, root: str, field: str) -> Element:
     if _DOCTYPE.search(text):
         raise Poison(field, found="a document type", allowed=allowed)
     try:
-        # Without a document type there are no entities to expand and nothing external to fetch.
-        found = ElementTree.fromstring(checked_text(text, field).encode())  # noqa: S314
+        # Without a document type there are no entities to expand and nothing external to fetch. As text, not as bytes:
+        # then the encoding that it declares is not looked for.
+        found = ElementTree.fromstring(checked_text(text, field))  # noqa: S314
     except ElementTree.ParseError as error:
         line, column = error.position
         raise Poison(field, found=f"XML with a fault at line {line}, column {column}", allowed=allowed) from None

@@ -99,7 +99,7 @@ def _is_form(webhook: Webhook) -> bool:
 def _body_hash(webhook: Webhook) -> bytes | None:
     """What the (signed) query says that a body which is no form hashes to."""
     found = parse_qs(webhook.query.decode("latin-1")).get("bodySHA256")
-    return found[0].encode("latin-1") if found else None
+    return found[0].encode() if found else None
 
 
 def _sorted(body: bytes) -> bytes:
@@ -135,15 +135,27 @@ def parse(verified: Verified) -> Sequence[Heard]:
                 data=meaning.data(values),
                 raw=parameters.raw,
                 provider_type=name,
-                event_id=None if meaning.waits or meaning is statuses.VERB else f"{session}/{name}",
+                event_id=None if meaning.waits or meaning is statuses.VERB else f"{_whose(session, values)}/{name}",
                 occurred_at=statuses.sent_at(values),
                 known_by=(reference_name(call_id),) if call_id else (),
                 waits=meaning.waits and values.get("CallStatus") not in statuses.OVER,
                 starts_session=call_id is not None or word == "call",
-                ends_session=meaning.is_final,
+                ends_session=meaning.is_final or _is_aftermath(values, word),
             )
         )
     return heard
+
+
+def _is_aftermath(values: Values, word: Word) -> bool:
+    """A recording that was asked for with the dial is told of when its call is over; minutes later it must not be open again."""
+    is_whole = values.get("RecordingStatus") in {"completed", "absent"}
+    return word == "recording" and is_whole and values.get("RecordingSource") == "OutboundAPI"
+
+
+def _whose(session: str, values: Values) -> str:
+    """What a status is of. A call may have several recordings."""
+    recording = values.get("RecordingSid", "") if "RecordingStatus" in values else ""
+    return f"{session}/{recording[:_LONGEST_NAME]}" if recording else session
 
 
 def word_of(values: Values, path_word: Word | None) -> Word:
