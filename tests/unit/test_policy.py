@@ -138,7 +138,12 @@ def test_why_nothing_was_sent() -> None:
     assert policy.not_sent(folded([sending()]).entry("c")) == ()
     assert policy.not_sent(folded([sending(), not_sent(reason="rate_limited")]).entry("c")) == ("rate_limited",)
     assert policy.not_sent(folded([sending(), not_sent(reason="rate_limited"), second]).entry("c")) == ("rate_limited",)
-    tried_twice: list[Record] = [sending(), not_sent(reason="rate_limited"), second, not_sent(reason="name_not_resolved", attempt=2)]
+    tried_twice: list[Record] = [
+        sending(),
+        not_sent(reason="rate_limited"),
+        second,
+        not_sent(reason="name_not_resolved", attempt=2),
+    ]
     assert policy.not_sent(folded(tried_twice).entry("c")) == ("rate_limited", "name_not_resolved")
 
 
