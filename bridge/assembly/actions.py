@@ -21,6 +21,7 @@ from bridge.bus.protocol import Producer
 from bridge.configured import reply_token_keys
 from bridge.events.forward import Forward
 from bridge.events.identify import Identify, IdentifySettings
+from bridge.events.late_dials import LateDials, LateDialsSettings
 from bridge.ingress.passage import Flows
 from bridge.ledger.index import PROBE_KEY
 from bridge.model.errors import Unavailable
@@ -70,9 +71,7 @@ async def open_actions(shared: Shared) -> tuple[Flows, Drain]:
     keeper = Keeper(shared.bus, tools, _rules(shared), _keeper_settings(house), watches=watches)
     flows = Flows(
         connections=shared.connections,
-        identify=Identify(
-            shared.index, house.clock, IdentifySettings(ended_session_seconds=house.config.index.ended_session_seconds)
-        ),
+        identify=_identify(shared),
         forward=forward,
         relay=Relay(pending, tokens, verdicts=verdicts, clock=house.clock, metrics=house.metrics, anybody=anybody),
         dead_letters=dead_letters,
@@ -83,6 +82,14 @@ async def open_actions(shared: Shared) -> tuple[Flows, Drain]:
     )
     house.supervisor.spawn("kafka watch", lambda: _watch_kafka(house, producer))
     return flows, spawn_stoppable(house.supervisor, "keeper", keeper.run, keeper.stop)
+
+
+def _identify(shared: Shared) -> Identify:
+    house = shared.house
+    late_dials = LateDials(shared.index, house.clock, LateDialsSettings())
+    house.supervisor.spawn("late dials", late_dials.run)
+    settings = IdentifySettings(ended_session_seconds=house.config.index.ended_session_seconds)
+    return Identify(shared.index, house.clock, settings, late_dials=late_dials)
 
 
 def _keeper_settings(house: House) -> KeeperSettings:

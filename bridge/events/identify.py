@@ -10,6 +10,7 @@ from __future__ import annotations
 import anyio
 import msgspec
 
+from bridge.events.late_dials import LateDials
 from bridge.ledger.index import Index, Known, lifetime
 from bridge.model.words import session_reference
 from bridge.providers.protocol import Heard
@@ -29,8 +30,11 @@ class IdentifySettings(msgspec.Struct, frozen=True, kw_only=True):
 class Identify:
     """Finds and writes whose session it is."""
 
-    def __init__(self, index: Index, clock: Clock, settings: IdentifySettings) -> None:
+    def __init__(
+        self, index: Index, clock: Clock, settings: IdentifySettings, *, late_dials: LateDials | None = None
+    ) -> None:
         self._index = index
+        self._late_dials = late_dials
         self._clock = clock
         self._settings = settings
 
@@ -70,6 +74,8 @@ class Identify:
         if match is None:
             if ended is None:
                 await self._index.bind(reference, known)
+            if self._late_dials is not None and heard.known_by:
+                self._late_dials.remember(connection, heard)
             return known
         known = msgspec.structs.replace(
             match.known, at=now, until=known.until, certain=match.certain, ended=known.ended, begins_until=None

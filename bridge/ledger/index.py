@@ -68,6 +68,7 @@ class Match(msgspec.Struct, frozen=True):
 PROBE_KEY = b"#probe"
 """A key that no entry has: to find out whether the topic takes records."""
 
+_SESSION_MARK = "#session"
 _IDLE_ENDS = 1000
 """So many ends of entries that are no more are not worth looking for."""
 
@@ -178,10 +179,21 @@ class Index:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _write(self, key: str, known: Known | None) -> None:
-        """Into memory first: a webhook may come before Kafka has told us our own record."""
+        """Into memory first: a webhook may come before Kafka has told us our own record.
+
+        A session that was not acknowledged is taken back: its next webhook must not take it for written, because other
+        replicas have not heard of it. A name stays, for a dial's webhook may be on its way.
+        """
+        before = self._entries.get(key)
+        stays = not key.endswith(_SESSION_MARK)
         self._put(key, known)
         value = None if known is None else _encoder.encode(known)
-        await self._producer.publish(self._topic, key=key.encode(), value=value)
+        try:
+            await self._producer.publish(self._topic, key=key.encode(), value=value)
+            stays = True
+        finally:
+            if not stays and self._entries.get(key) is known:
+                self._put(key, before)
 
     def _take(self, record: Record) -> None:
         key = (record.key or b"").decode("utf-8", "replace")
@@ -269,7 +281,7 @@ def lifetime(at: datetime, seconds: float) -> datetime:
 
 def session_key(reference: str) -> str:
     """The entry of a session."""
-    return f"{reference}#session"
+    return f"{reference}{_SESSION_MARK}"
 
 
 def name_key(connection: str, name: str, call_id: str) -> str:
