@@ -194,7 +194,8 @@ class Dispatch:
             case policy.Publish(result):
                 await self._settlement.publish(result, to)
             case policy.Finish(result):
-                return None if await self._settlement.finish(result, digest=case.digest, to=to) else _AGAIN
+                owed, body = case.origin.due, case.digest
+                return None if await self._settlement.finish(result, digest=body, to=to, owed=owed) else _AGAIN
             case policy.Doubt(sending):
                 self._lane.doubt(sending, Unknown("owner_gone"), None)
             case policy.Postpone(due):
@@ -283,6 +284,7 @@ class Dispatch:
     ) -> Deferred | _Again | None:
         """From the outcome to the result."""
         sending, outcome = attempt
+        owed = case.origin.due  # its offset was committed long ago
         reached("before_settle")
         match outcome:
             case Unknown():
@@ -293,13 +295,13 @@ class Dispatch:
                 if outcome.provider_call_id is not None and case.provider is not None:
                     names = (f"call/{outcome.provider_call_id}",)
                     await self._announce(plan, names, case.provider.session_ttl_seconds)
-                await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
+                await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer", owed=owed)
                 if outcome.provider_call_id is None and case.provider is not None:
                     # No webhook names it so; but the watchdog sees by it that the call was taken, and waits for one.
                     window_seconds = case.provider.match_window_seconds + case.provider.late_webhook_seconds
                     await self._announce(plan, (f"call/{plan.call_id}",), window_seconds)
             case Refused():
-                await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer")
+                await self._settlement.answered(sending, outcome, duration_ms=duration_ms, by="answer", owed=owed)
                 await self._retract(plan)
         return None
 

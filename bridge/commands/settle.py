@@ -94,8 +94,10 @@ class Settlement:
         elif entry.unsure is not None:
             await self.publish(entry.unsure.result, to)
 
-    async def finish(self, result: Result, *, digest: bytes, to: Addressee) -> bool:
+    async def finish(self, result: Result, *, digest: bytes, to: Addressee, owed: bool = False) -> bool:
         """End a command without a dial, under the attempt it reached; False if the log told of a claim meanwhile.
+
+        `owed`: no offset waits for this call to return, so that the record itself must lead to the publication.
 
         Raises:
             Ended: the lane was succeeded.
@@ -108,17 +110,27 @@ class Settlement:
             digest=digest,
             key=to.key,
             result=result,
+            owed=owed,
             trace=to.trace,
         )
         if await self._ledger.claim(decision) == "contested":
             return False
-        await self.publish(result, to)
+        if owed:
+            await self._publish_owed(decision)
+        else:
+            await self.publish(result, to)
         return True
 
     async def answered(
-        self, sending: Sending, outcome: Accepted | Refused, *, duration_ms: int | None, by: SettledBy
+        self,
+        sending: Sending,
+        outcome: Accepted | Refused,
+        *,
+        duration_ms: int | None,
+        by: SettledBy,
+        owed: bool = True,
     ) -> None:
-        """The attempt came to an end that is known, by the provider's answer or by evidence.
+        """The attempt came to an end that is known, by the provider's answer or by evidence. `owed`: as for `finish`.
 
         Raises:
             Ended: the lane was succeeded.
@@ -129,12 +141,12 @@ class Settlement:
             result = msgspec.structs.replace(result, settles_unknown=True)
         settled = settled_of(sending, outcome, result, at_ms=epoch_ms(self._clock))
         settled = msgspec.structs.replace(settled, epoch=self._ledger.state.epoch)
-        if by == "answer":  # the command's offset waits for this very call to return
+        if owed:
+            await self._pay(settled)
+        else:  # the command's offset waits for this very call to return
             await self._ledger.write(settled)
             reached("after_settle")
             await self.publish(result, addressee(sending))
-        else:
-            await self._pay(settled)
 
     async def unsure(self, sending: Sending, outcome: Unknown, *, duration_ms: int | None = None) -> None:
         """Say that nobody knows what an attempt came to.

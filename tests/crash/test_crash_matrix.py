@@ -2,6 +2,9 @@
 
 The points are the product's own (`bridge.runtime.crashpoints`); two more are the provider's side of a request: read and
 not answered, and read in half. The history checker judges what is on the topics against what the provider counted.
+
+Between the write of a claim and its acknowledgement there is no point of its own: whoever comes next finds the claim in the
+log, as at `after_claim`, or does not, as at `before_claim`; a broker that answers too late is the contract tests' matter.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ async def test_two_hundred_sessions(apache_kafka: Broker, tmp_path: Path) -> Non
             await here.written.until(
                 lambda: len(here.written[here.topic("events")]) >= sum(call.webhooks for call in calls), "all events"
             )
+            await agent.heard(sum(call.webhooks for call in calls))
         webhooks = list(here.simulator.history.webhooks)
         _print_latencies(webhooks)
 

@@ -139,9 +139,8 @@ LIVE_TOO = (
     Scenario("three owners, an old configuration", Bounds(attempts=1, unconfigured=OLD)),
     Scenario("three owners", Bounds(attempts=1)),
     Scenario("three owners, webhooks", Bounds(attempts=1, hears=True)),
+    Scenario("three owners, a long pause", Bounds(attempts=1, pauses=1)),
 )
-
-STUCK = Scenario("three owners, a long pause", Bounds(attempts=1, pauses=1))
 
 
 def rules_for(bounds: Bounds, kind: type[Scripts] = Scripts) -> Scripts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.model.scenarios import LARGE, LIVE, LIVE_TOO, MORE, NORMAL, STUCK, Scenario, look_at, stuck_in
+from tests.model.scenarios import LARGE, LIVE, LIVE_TOO, MORE, NORMAL, Scenario, look_at, stuck_in
 
 
 def _named(scenario: Scenario) -> str:
@@ -41,18 +41,3 @@ def test_every_command_comes_to_a_result(scenario: Scenario) -> None:
 def test_every_command_comes_to_a_result_in_larger_worlds(scenario: Scenario) -> None:
     """The same, for those who have the time."""
     test_every_command_comes_to_a_result(scenario)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason=(
-        "Not mended yet: an owner that was succeeded lets go of a deferral that it has brought to a doubt; the present one "
-        "writes the command's end, and is gone before it tells it: neither an offset nor the deferral leads to that any more."
-    ),
-)
-@pytest.mark.skipif(not LARGE, reason="MODEL_BOUND=large")
-@pytest.mark.timeout(7200)
-def test_a_deferral_that_a_former_owner_lets_go_of() -> None:
-    """The command should come to a result."""
-    test_every_command_comes_to_a_result(STUCK)

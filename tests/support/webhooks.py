@@ -133,6 +133,14 @@ class Agent:
         self._consumer = consumer
         self._producer = producer
         self._topic = actions_topic
+        self._more = asyncio.Event()
+
+    async def heard(self, count: int, *, seconds: float = 30.0) -> None:
+        """Return when it has seen so many events: it reads beside whoever else reads them."""
+        async with asyncio.timeout(seconds):
+            while len(self.events) < count:
+                self._more.clear()
+                await self._more.wait()
 
     async def run(self, answer: Callable[[Event], Sequence[Action]]) -> None:
         """Until cancelled."""
@@ -141,6 +149,7 @@ class Agent:
                 for record in records:
                     event = json.loads(record.value)
                     self.events.append(event)
+                    self._more.set()
                     if "reply" in event:
                         body = {"in_reply_to": event["reply"]["token"], "actions": answer(event)}
                         await self._producer.send(self._topic, json.dumps(body).encode(), record.key)
