@@ -81,6 +81,7 @@ class Performance:
             except (DemoError, CallbridgeError) as error:
                 failures.append(error)  # outside of the group, which would wrap it
             tasks.cancel_scope.cancel()
+        self._sources.read_simulator()  # a result can be read before the simulator's line that led to it
         self._timeline.print_all()
         for failure in failures:
             raise failure

@@ -148,7 +148,7 @@ class Stage:
         await self.simulator.wait_for(lambda _: all(self.received(each) >= times for each in numbers), WAIT_SECONDS)
 
     async def all_committed(self) -> None:
-        """Return when the commands' committed offsets are their ends."""
+        """Return when everything that is on the commands' topic now is committed."""
         await self._until_committed(self.topic("commands"), self.group_id)
 
     async def check_verdicts(self) -> None:
@@ -176,9 +176,13 @@ class Stage:
         ends = await end_offsets(self.broker.bootstrap, topic)
         committed: dict[int, int] = {}
         deadline = anyio.current_time() + WAIT_SECONDS
-        while committed != ends and anyio.current_time() < deadline:
+
+        def is_behind() -> bool:  # being ahead is fine: the daemon writes notes for itself between the questions
+            return any(committed.get(partition, 0) < end for partition, end in ends.items())
+
+        while is_behind() and anyio.current_time() < deadline:
             committed = await committed_offsets(self.broker.bootstrap, topic, group_id)
-        assert committed == ends, self.daemon.explained(f"{group_id} committed {committed} of {ends} of {topic}")
+        assert not is_behind(), self.daemon.explained(f"{group_id} committed {committed} of {ends} of {topic}")
 
     # -- the daemon
 
