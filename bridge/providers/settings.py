@@ -5,11 +5,15 @@ Each provider's own settings struct (in its folder) includes these by compositio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
 import msgspec
 
 from bridge.model.actions import Action
+from bridge.model.errors import Misconfigured, Poison
+from bridge.model.phone import parse_e164
+from bridge.runtime.secrets import SecretSource
 
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=600)]
 SecondsOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=600)]
@@ -54,3 +58,58 @@ class AccountLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Dials in any rolling second."""
     calls_in_flight: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
     """Dials that wait for the provider's answer at once. Not fewer than the commands topic has partitions."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where settings stand, for errors: the file, and the connection's table in it."""
+
+    file: str
+    connection: str
+
+    def path(self, tail: str) -> str:
+        """The path of a setting of this connection in the file."""
+        return f"connections.{self.connection}.{tail}"
+
+    def wrong(self, tail: str, *, found: str, allowed: str) -> Misconfigured:
+        """The error to raise about a setting."""
+        return Misconfigured(self.file, self.path(tail), found=found, allowed=allowed)
+
+
+def check_proof(secrets: Sequence[SecretSource], *, allow_unverified_webhooks: bool, place: Place) -> None:
+    """Webhooks are verified, or it is said that they are not.
+
+    Raises:
+        Misconfigured: neither, or both.
+    """
+    if allow_unverified_webhooks == bool(secrets):
+        wanted = "at least one secret, or none and allow_unverified_webhooks = true (every webhook is believed)"
+        found = f"{len(secrets)} secrets with allow_unverified_webhooks = {str(allow_unverified_webhooks).lower()}"
+        raise place.wrong("webhook_secrets", found=found, allowed=wanted)
+
+
+def check_caller(caller: str, place: Place) -> None:
+    """A caller that looks like E.164 is one; others are the provider's matter.
+
+    Raises:
+        Misconfigured: no such number can exist.
+    """
+    if caller.startswith("+"):
+        try:
+            parse_e164(caller)
+        except Poison as error:
+            raise place.wrong("from", found=error.found, allowed=error.allowed) from error
+
+
+def check_deadlines(reply: ReplySettings, place: Place, *, longest_seconds: float, allowed: str) -> None:
+    """No consumer is given more time than the provider gives us.
+
+    Raises:
+        Misconfigured: a deadline is longer.
+    """
+    deadlines = {"deadline_seconds": reply.deadline_seconds}
+    for event, own in reply.events.items():
+        if own.deadline_seconds is not None:
+            deadlines[f'events."{event}".deadline_seconds'] = own.deadline_seconds
+    for tail, seconds in deadlines.items():
+        if seconds > longest_seconds:
+            raise place.wrong(f"reply.{tail}", found=f"{seconds:g}", allowed=allowed)

@@ -18,7 +18,7 @@ from bridge.providers.hms_sovereign import answers, client
 from bridge.providers.hms_sovereign.control import Control
 from bridge.providers.hms_sovereign.look_up import look_up
 from bridge.providers.hms_sovereign.replies import Replies
-from bridge.providers.hms_sovereign.settings import HmsSettings, Place, check_settings
+from bridge.providers.hms_sovereign.settings import HmsSettings, check_settings
 from bridge.providers.hms_sovereign.webhook import Signatures, parse
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import (
@@ -33,7 +33,7 @@ from bridge.providers.protocol import (
     Verified,
     Webhook,
 )
-from bridge.providers.settings import AccountLimits
+from bridge.providers.settings import AccountLimits, Place
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
 

@@ -17,9 +17,9 @@ from bridge.providers.hms_sovereign.settings import (
     LONGEST_REPLY_SECONDS,
     TOOLS,
     HmsReply,
-    Place,
 )
 from bridge.providers.protocol import Answer, AnswersQuestions, Heard
+from bridge.providers.settings import Place
 
 
 class Replies(AnswersQuestions):

@@ -11,8 +11,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from bridge.model.errors import Misconfigured
-from bridge.providers.settings import AccountLimits, HttpSettings, ReplySettings, SecondsOrZero
+from bridge.providers.settings import AccountLimits, HttpSettings, Place, ReplySettings, SecondsOrZero, check_proof
 from bridge.runtime.secrets import SecretSource
 
 TOOLS, ASSISTANT = "tool.requested", "assistant.requested"
@@ -73,21 +72,6 @@ class HmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reply: HmsReply = HmsReply()
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where settings stand, for errors: the file, and the connection's table in it."""
-
-    file: str
-    connection: str
-
-    def path(self, tail: str) -> str:
-        """The path of a setting of this connection in the file."""
-        return f"connections.{self.connection}.{tail}"
-
-    def wrong(self, tail: str, *, found: str, allowed: str) -> Misconfigured:
-        """The error to raise about a setting."""
-        return Misconfigured(self.file, self.path(tail), found=found, allowed=allowed)
-
-
 def check_settings(settings: HmsSettings, place: Place) -> None:
     """What no single value shows.
 
@@ -95,12 +79,8 @@ def check_settings(settings: HmsSettings, place: Place) -> None:
         Misconfigured: webhooks are neither verified nor explicitly unverified, a secret is to be sent and there is
             none, or calls would carry no reference of ours.
     """
-    count = len(settings.webhook_secrets)
-    if settings.allow_unverified_webhooks == bool(count):
-        wanted = "at least one secret, or none and allow_unverified_webhooks = true (every webhook is believed)"
-        found = f"{count} secrets with allow_unverified_webhooks = {str(settings.allow_unverified_webhooks).lower()}"
-        raise place.wrong("webhook_secrets", found=found, allowed=wanted)
-    if settings.send_webhook_secret and not count:
+    check_proof(settings.webhook_secrets, allow_unverified_webhooks=settings.allow_unverified_webhooks, place=place)
+    if settings.send_webhook_secret and not settings.webhook_secrets:
         raise place.wrong("send_webhook_secret", found="true without webhook_secrets", allowed="a secret to send")
     if not settings.reference_in_metadata and settings.public_webhook_url is None:
         allowed = "true, or a public_webhook_url: one of them tells whose call a webhook is about"

@@ -22,10 +22,10 @@ from bridge.providers.jambonz.dialogue import BasicAuth, JambonzDialogue
 from bridge.providers.jambonz.hooks import Hooks
 from bridge.providers.jambonz.look_up import look_up
 from bridge.providers.jambonz.replies import Replies
-from bridge.providers.jambonz.settings import JambonzSettings, Place, check_settings
+from bridge.providers.jambonz.settings import JambonzSettings, check_settings
 from bridge.providers.jambonz.webhook import Signatures, parse
 from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Standing, Verified, Webhook
-from bridge.providers.settings import AccountLimits
+from bridge.providers.settings import AccountLimits, Place
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
 

@@ -12,10 +12,11 @@ from bridge.model.actions import Action
 from bridge.model.errors import Poison
 from bridge.providers.jambonz.actions import NOTHING, Way, render
 from bridge.providers.jambonz.hooks import Hooks, call_id_in
-from bridge.providers.jambonz.settings import JambonzSettings, Place
+from bridge.providers.jambonz.settings import JambonzSettings
 from bridge.providers.jambonz.statuses import WAITING
 from bridge.providers.jambonz.webhook import REDIRECTED
 from bridge.providers.protocol import Answer, Heard
+from bridge.providers.settings import Place
 
 
 class Replies:

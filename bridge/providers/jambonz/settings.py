@@ -10,9 +10,16 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from bridge.model.errors import Misconfigured, Poison
-from bridge.model.phone import parse_e164
-from bridge.providers.settings import AccountLimits, HttpSettings, ReplySettings, SecondsOrZero
+from bridge.providers.settings import (
+    AccountLimits,
+    HttpSettings,
+    Place,
+    ReplySettings,
+    SecondsOrZero,
+    check_caller,
+    check_deadlines,
+    check_proof,
+)
 from bridge.runtime.secrets import SecretSource
 
 LONGEST_REPLY_SECONDS = 9.5
@@ -106,21 +113,6 @@ class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     reply: JambonzReply = JambonzReply()
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where settings stand, for errors: the file, and the connection's table in it."""
-
-    file: str
-    connection: str
-
-    def path(self, tail: str) -> str:
-        """The path of a setting of this connection in the file."""
-        return f"connections.{self.connection}.{tail}"
-
-    def wrong(self, tail: str, *, found: str, allowed: str) -> Misconfigured:
-        """The error to raise about a setting."""
-        return Misconfigured(self.file, self.path(tail), found=found, allowed=allowed)
-
-
 def check_settings(settings: JambonzSettings, place: Place) -> None:
     """What no single value shows.
 
@@ -128,31 +120,13 @@ def check_settings(settings: JambonzSettings, place: Place) -> None:
         Misconfigured: webhooks are neither verified nor explicitly unverified, a deadline is beyond the provider's,
             application and speech do not fit the flavour, or the caller's number cannot exist.
     """
-    if settings.allow_unverified_webhooks == bool(settings.webhook_secrets):
-        wanted = "at least one secret, or none and allow_unverified_webhooks = true (every webhook is believed)"
-        count = len(settings.webhook_secrets)
-        found = f"{count} secrets with allow_unverified_webhooks = {str(settings.allow_unverified_webhooks).lower()}"
-        raise place.wrong("webhook_secrets", found=found, allowed=wanted)
+    check_proof(settings.webhook_secrets, allow_unverified_webhooks=settings.allow_unverified_webhooks, place=place)
     if settings.speech is not None and (settings.flavour == "cognigy" or settings.application_sid is not None):
         allowed = "nothing: an application brings its own, and Cognigy always has one"
         raise place.wrong("speech", found="a table", allowed=allowed)
     if settings.websocket is not None and settings.websocket.dial and settings.application_sid is not None:
         allowed = "false: an application brings its own hooks"
         raise place.wrong("websocket.dial", found="true", allowed=allowed)
-    if settings.from_.startswith("+"):
-        try:
-            parse_e164(settings.from_)
-        except Poison as error:
-            raise place.wrong("from", found=error.found, allowed=error.allowed) from error
-    _check_deadlines(settings.reply, place)
-
-
-def _check_deadlines(reply: JambonzReply, place: Place) -> None:
-    deadlines = {"deadline_seconds": reply.deadline_seconds}
-    for event, own in reply.events.items():
-        if own.deadline_seconds is not None:
-            deadlines[f'events."{event}".deadline_seconds'] = own.deadline_seconds
-    for tail, seconds in deadlines.items():
-        if seconds > LONGEST_REPLY_SECONDS:
-            allowed = f"0 to {LONGEST_REPLY_SECONDS} (jambonz waits 10 s)"
-            raise place.wrong(f"reply.{tail}", found=f"{seconds:g}", allowed=allowed)
+    check_caller(settings.from_, place)
+    allowed = f"0 to {LONGEST_REPLY_SECONDS} (jambonz waits 10 s)"
+    check_deadlines(settings.reply, place, longest_seconds=LONGEST_REPLY_SECONDS, allowed=allowed)

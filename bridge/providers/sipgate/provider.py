@@ -27,12 +27,12 @@ from bridge.providers.protocol import (
     Verified,
     Webhook,
 )
-from bridge.providers.settings import AccountLimits
+from bridge.providers.settings import AccountLimits, Place
 from bridge.providers.sipgate import client
 from bridge.providers.sipgate.actions import NOTHING, render
 from bridge.providers.sipgate.dialogue import SipgateDialogue
 from bridge.providers.sipgate.replies import Replies
-from bridge.providers.sipgate.settings import Place, SipgateSettings, check_settings
+from bridge.providers.sipgate.settings import SipgateSettings, check_settings
 from bridge.providers.sipgate.webhook import SharedSecrets, parse
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from bridge.model.actions import Action
 from bridge.model.errors import Poison
 from bridge.providers.protocol import Answer, Heard
+from bridge.providers.settings import Place
 from bridge.providers.sipgate import actions, translate
-from bridge.providers.sipgate.settings import Place, SipgateReply
+from bridge.providers.sipgate.settings import SipgateReply
 
 WAITING: tuple[str, ...] = tuple(
     dict.fromkeys(translate.type_of(meaning) for meaning in translate.MEANINGS.values() if meaning.waits)

@@ -10,8 +10,15 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from bridge.model.errors import Misconfigured
-from bridge.providers.settings import AccountLimits, HttpSettings, ReplySettings, SecondsOrZero
+from bridge.providers.settings import (
+    AccountLimits,
+    HttpSettings,
+    Place,
+    ReplySettings,
+    SecondsOrZero,
+    check_deadlines,
+    check_proof,
+)
 from bridge.runtime.secrets import SecretSource
 
 LONGEST_REPLY_SECONDS = 4.0
@@ -68,37 +75,16 @@ class SipgateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     billing_device: BillingDevice | None = None
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where settings stand, for errors: the file, and the connection's table in it."""
-
-    file: str
-    connection: str
-
-    def path(self, tail: str) -> str:
-        """The path of a setting of this connection in the file."""
-        return f"connections.{self.connection}.{tail}"
-
-    def wrong(self, tail: str, *, found: str, allowed: str) -> Misconfigured:
-        """The error to raise about a setting."""
-        return Misconfigured(self.file, self.path(tail), found=found, allowed=allowed)
-
-
 def check_settings(settings: SipgateSettings, place: Place) -> None:
     """What no single value shows.
 
     Raises:
         Misconfigured: webhooks are neither verified nor explicitly unverified, or a deadline is beyond sipgate's.
     """
-    if settings.allow_unverified_webhooks == bool(settings.webhook_secrets):
-        wanted = "at least one secret, or none and allow_unverified_webhooks = true (every webhook is believed)"
-        count = len(settings.webhook_secrets)
-        found = f"{count} secrets with allow_unverified_webhooks = {str(settings.allow_unverified_webhooks).lower()}"
-        raise place.wrong("webhook_secrets", found=found, allowed=wanted)
-    deadlines = {"deadline_seconds": settings.reply.deadline_seconds}
-    for event, reply in settings.reply.events.items():
-        if reply.deadline_seconds is not None:
-            deadlines[f'events."{event}".deadline_seconds'] = reply.deadline_seconds
-    for tail, seconds in deadlines.items():
-        if seconds > LONGEST_REPLY_SECONDS:
-            allowed = f"0 to {LONGEST_REPLY_SECONDS} (sipgate hangs up on later answers)"
-            raise place.wrong(f"reply.{tail}", found=f"{seconds:g}", allowed=allowed)
+    check_proof(settings.webhook_secrets, allow_unverified_webhooks=settings.allow_unverified_webhooks, place=place)
+    check_deadlines(
+        settings.reply,
+        place,
+        longest_seconds=LONGEST_REPLY_SECONDS,
+        allowed=f"0 to {LONGEST_REPLY_SECONDS} (sipgate hangs up on later answers)",
+    )

@@ -16,9 +16,9 @@ from bridge.model.outcome import Outcome, Refused
 from bridge.model.phone import E164, parse_e164
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
-from bridge.providers.settings import AccountLimits
+from bridge.providers.settings import AccountLimits, Place
 from bridge.providers.talkifai import client
-from bridge.providers.talkifai.settings import Place, TalkifaiSettings, check_settings
+from bridge.providers.talkifai.settings import TalkifaiSettings, check_settings
 from bridge.providers.talkifai.webhook import Signatures, parse
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret

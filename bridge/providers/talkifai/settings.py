@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bridge.model.errors import Misconfigured
-from bridge.providers.settings import AccountLimits, HttpSettings, Seconds
+from bridge.providers.settings import AccountLimits, HttpSettings, Place, Seconds, check_proof
 from bridge.runtime.secrets import SecretSource
 
 CALLEE_SECONDS = 60.0
@@ -58,21 +57,6 @@ class TalkifaiOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """None: the two numbers are all that TalkifAI takes."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where settings stand, for errors: the file, and the connection's table in it."""
-
-    file: str
-    connection: str
-
-    def path(self, tail: str) -> str:
-        """The path of a setting of this connection in the file."""
-        return f"connections.{self.connection}.{tail}"
-
-    def wrong(self, tail: str, *, found: str, allowed: str) -> Misconfigured:
-        """The error to raise about a setting."""
-        return Misconfigured(self.file, self.path(tail), found=found, allowed=allowed)
-
-
 def check_settings(settings: TalkifaiSettings, place: Place) -> None:
     """What no single value shows.
 
@@ -80,11 +64,7 @@ def check_settings(settings: TalkifaiSettings, place: Place) -> None:
         Misconfigured: webhooks are neither verified nor explicitly unverified, or a dial would be given up while
             TalkifAI still waits for the callee.
     """
-    count = len(settings.webhook_secrets)
-    if settings.allow_unverified_webhooks == bool(count):
-        wanted = "at least one secret, or none and allow_unverified_webhooks = true (every webhook is believed)"
-        found = f"{count} secrets with allow_unverified_webhooks = {str(settings.allow_unverified_webhooks).lower()}"
-        raise place.wrong("webhook_secrets", found=found, allowed=wanted)
+    check_proof(settings.webhook_secrets, allow_unverified_webhooks=settings.allow_unverified_webhooks, place=place)
     for name in ("read_timeout_seconds", "total_timeout_seconds"):
         seconds = getattr(settings.http, name)
         if seconds <= CALLEE_SECONDS:

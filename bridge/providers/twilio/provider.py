@@ -16,14 +16,14 @@ from bridge.model.errors import Broken
 from bridge.model.outcome import Outcome, Refused
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Standing, Verified, Webhook
-from bridge.providers.settings import AccountLimits
+from bridge.providers.settings import AccountLimits, Place
 from bridge.providers.twilio import client
 from bridge.providers.twilio.actions import NOTHING
 from bridge.providers.twilio.control import Control
 from bridge.providers.twilio.hooks import Hooks
 from bridge.providers.twilio.look_up import look_up
 from bridge.providers.twilio.replies import Replies, way_of
-from bridge.providers.twilio.settings import Place, TwilioSettings, check_settings
+from bridge.providers.twilio.settings import TwilioSettings, check_settings
 from bridge.providers.twilio.webhook import Signatures, parse
 from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from bridge.model.actions import Action
 from bridge.model.errors import Poison
 from bridge.providers.protocol import Answer, Heard
+from bridge.providers.settings import Place
 from bridge.providers.twilio.actions import NOTHING, Way, render
 from bridge.providers.twilio.hooks import Hooks, call_id_in
-from bridge.providers.twilio.settings import Place, TwilioSettings
+from bridge.providers.twilio.settings import TwilioSettings
 from bridge.providers.twilio.statuses import WAITING
 
 
