@@ -201,14 +201,7 @@ class Errands:
 
     async def _bury(self, holding: Holding, errand: Bury) -> None:
         record, metrics = errand.record, self._tools.metrics
-        letter = DeadLetter(
-            source=record.topic,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-            partition=record.partition,
-            offset=record.offset,
-        )
+        letter = DeadLetter.of(record)
         while not holding.gone:
             try:
                 await self._tools.dead_letters.publish(letter, errand.poison, at=self._tools.clock.now())

@@ -67,11 +67,6 @@ class Pending(Generic[W]):
         """The session's open question: the newest, if several webhooks of the session wait."""
         return next((q for q in reversed(self._by_reference.get(reference, ())) if q.closed is None), None)
 
-    def newest(self, reference: bytes) -> Question[W] | None:
-        """The session's newest question, open or closed lately."""
-        questions = self._by_reference.get(reference)
-        return questions[-1] if questions else None
-
     def overtake(self, reference: bytes, *, event_type: str, event_id: str) -> list[Question[W]]:
         """End the session's questions whose turns this event makes stale; returns those that were open.
 

@@ -120,7 +120,7 @@ class Relay:
             reference=asking.reference,
             token=self._tokens.mint(asking.reference),
             event_id=asking.event_id,
-            event_type=_type_of(asking.heard),
+            event_type=asking.heard.event_type,
             waiter=Waiter(asking.provider, asking.heard, until=asking.received_monotonic + seconds),
         )
         how: Closed = "caller_gone"
@@ -137,7 +137,7 @@ class Relay:
 
     def heard(self, reference: str, heard: Heard, event_id: str) -> None:
         """An event is stored: a newer turn of the user ends the older ones' questions at once."""
-        ended = self._pending.overtake(reference.encode(), event_type=_type_of(heard), event_id=event_id)
+        ended = self._pending.overtake(reference.encode(), event_type=heard.event_type, event_id=event_id)
         for question in ended:
             question.waiter.end("superseded")
 
@@ -171,11 +171,6 @@ def _asked(asking: Asking, question: Question[Waiter]) -> Asked:
             return Asked(asking.provider.fallback(asking.heard), question.closed)
         case _:
             return Asked(asking.provider.fallback(asking.heard), "fallback")
-
-
-def _type_of(heard: Heard) -> str:
-    config = getattr(heard.kind, "__struct_config__", None)
-    return "" if config is None else str(config.tag)
 
 
 async def _wait(waiter: Waiter, gone: Gone, seconds: float) -> Closed:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.bus.protocol import Headers, Producer
+from bridge.bus.protocol import Headers, Producer, Record
 from bridge.model.codec import rfc3339
 from bridge.model.errors import Poison
 
@@ -28,6 +28,18 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers = ()
     partition: int | None = None
     offset: int | None = None
+
+    @classmethod
+    def of(cls, record: Record) -> DeadLetter:
+        """The record as it stands on its topic."""
+        return cls(
+            source=record.topic,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            partition=record.partition,
+            offset=record.offset,
+        )
 
 
 class DeadLetters:

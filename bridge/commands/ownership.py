@@ -230,14 +230,7 @@ class Ownership:
     def _burial(self, record: Record, poison: Poison) -> Job:
         async def job() -> None:
             self._lane.poison(True)
-            letter = DeadLetter(
-                source=record.topic,
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-                partition=record.partition,
-                offset=record.offset,
-            )
+            letter = DeadLetter.of(record)
             while True:
                 try:
                     await self._dead_letters.publish(letter, poison, at=self._world.clock.now())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import anyio
 import msgspec
 
-from bridge.events.late_dials import LateDials
+from bridge.events.late_dials import LateDials, bind_to
 from bridge.ledger.index import Index, Known, lifetime
 from bridge.model.words import session_reference
 from bridge.providers.protocol import Heard
@@ -77,13 +77,7 @@ class Identify:
             if self._late_dials is not None and heard.known_by:
                 self._late_dials.remember(connection, heard)
             return known
-        known = msgspec.structs.replace(
-            match.known, at=now, until=known.until, certain=match.certain, ended=known.ended, begins_until=None
-        )
-        # A callee may be called again, so his name is used up; a reference of ours means this call and no other.
-        used_up = match.name if "/callee/" in match.name else None
-        await self._index.bind(reference, known, matched=used_up)
-        return known
+        return await bind_to(self._index, match, reference, msgspec.structs.replace(known, at=now))
 
 
 def _is_nobodys_end(known: Known) -> bool:

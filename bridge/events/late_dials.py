@@ -14,9 +14,10 @@ from datetime import datetime
 import anyio
 import msgspec
 
-from bridge.ledger.index import Index, Known
+from bridge.ledger.index import Index, Known, Match
 from bridge.model.errors import Unavailable
 from bridge.model.words import session_reference
+from bridge.providers.names import is_callee
 from bridge.providers.protocol import Heard
 from bridge.runtime.clock import Clock
 from bridge.runtime.logging import get_logger
@@ -106,13 +107,19 @@ class LateDials:
         match = self._index.match(begun.connection, begun.names, occurred_at=begun.occurred_at or begun.at)
         if known is None or known.command_id is not None or match is None or match.known.at > begun.at:
             return
-        bound = msgspec.structs.replace(
-            match.known,
-            at=known.at,
-            until=known.until,
-            certain=match.certain,
-            ended=known.ended,
-            begins_until=None,
-        )
-        await self._index.bind(begun.reference, bound, matched=match.name if "/callee/" in match.name else None)
+        bound = await bind_to(self._index, match, begun.reference, known)
         log.info("session.matched_late", connection=begun.connection, command_id=bound.command_id)
+
+
+async def bind_to(index: Index, match: Match, reference: str, session: Known) -> Known:
+    """The session of which this much is known is the matched call's; returns what is known of it then.
+
+    Raises:
+        Unavailable: not written in time.
+    """
+    bound = msgspec.structs.replace(
+        match.known, at=session.at, until=session.until, certain=match.certain, ended=session.ended, begins_until=None
+    )
+    # A callee may be called again, so his name is used up; a reference of ours means this call and no other.
+    await index.bind(reference, bound, matched=match.name if is_callee(match.name) else None)
+    return bound

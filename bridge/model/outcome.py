@@ -7,7 +7,7 @@ from `Unknown` to a second dial; evidence may settle it later.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,6 @@ RefusalReason: TypeAlias = Literal[
     "rate_limited",  # 429 until attempts ran out
     "provider_unreachable",  # no connection until attempts ran out
 ]
-REFUSAL_REASONS: tuple[str, ...] = get_args(RefusalReason)
 
 NotSentReason: TypeAlias = Literal[
     "connection_refused",

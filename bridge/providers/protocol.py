@@ -90,6 +90,12 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     starts_session: bool = False
     ends_session: bool = False
 
+    @property
+    def event_type(self) -> str:
+        """Our type of the event, such as `user.spoke`; empty where `kind` is no event's class."""
+        config = getattr(self.kind, "__struct_config__", None)
+        return "" if config is None else str(config.tag)
+
 
 class Answer(msgspec.Struct, frozen=True):
     """An HTTP answer."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
 
 import anyio
 
+from bridge.runtime.files import allow_files
 from tests.bench import measure, payloads
 from tests.bench.load import gang
 from tests.bench.patient import REPLY_SECONDS
@@ -97,8 +97,5 @@ async def _all_gone(daemon: Daemon) -> None:
 
 def _raise_file_limit(files: int) -> None:
     """For this process and what it starts."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
-    if hard < files:
-        raise RuntimeError(f"needs {files} open files, `ulimit -Hn` is {hard}")
+    if (allowed := allow_files(files)) < files:
+        raise RuntimeError(f"needs {files} open files, `ulimit -Hn` is {allowed}")

@@ -175,6 +175,14 @@ class ProviderSuite:
         async with kind.build(ConnectionContext(CONNECTION, settings, FILE)) as provider:
             yield provider
 
+    async def check_start_is_refused(self, changes: Mapping[str, Any], path: str, words: str) -> None:
+        """With these settings changed nothing starts; the error names the setting, and says this."""
+        with pytest.raises(Misconfigured) as caught:
+            async with self.connection(**changes):
+                pass
+        assert caught.value.path == f"connections.{CONNECTION}.{path}"
+        assert words in str(caught.value)
+
     async def dial_against(self, script: Script) -> tuple[Outcome, RawServer]:
         """Dial the harness's command against a server of this behaviour."""
         async with raw_server(script) as server, self.connection(server.url) as provider:

@@ -562,11 +562,7 @@ class TestCognigy(ProviderSuite):
         self, changes: dict[str, Any], path: str, words: str
     ) -> None:
         """With the path of the setting, what was found and what is allowed."""
-        with pytest.raises(Misconfigured) as caught:
-            async with self.connection(**changes):
-                pass
-        assert caught.value.path == f"connections.{CONNECTION}.{path}"
-        assert words in str(caught.value)
+        await self.check_start_is_refused(changes, path, words)
 
     async def test_a_token_that_no_header_can_hold_ends_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Else every dial would fail, with an outcome that nobody could tell from a lost request."""

@@ -309,11 +309,7 @@ class TestSipgate(ProviderSuite):
         self, changes: dict[str, Any], path: str, words: str
     ) -> None:
         """With the path of the setting, what was found and what is allowed."""
-        with pytest.raises(Misconfigured) as caught:
-            async with self.connection(**changes):
-                pass
-        assert caught.value.path == f"connections.{CONNECTION}.{path}"
-        assert words in str(caught.value)
+        await self.check_start_is_refused(changes, path, words)
 
     @pytest.mark.parametrize("token", ["with space", "new\nline", "tökən", "Bearer x"])
     async def test_a_token_that_no_header_can_hold_ends_the_start(

@@ -19,7 +19,7 @@ import pytest
 
 from bridge.model import actions, events
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Misconfigured, Poison, Unavailable, Unverified
+from bridge.model.errors import Poison, Unavailable, Unverified
 from bridge.model.outcome import Accepted, NotSent, Refused, Unknown
 from bridge.providers.catalogue import KINDS
 from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Heard, Provider, Rejected
@@ -511,11 +511,7 @@ class TestTwilio(ProviderSuite):
         self, changes: dict[str, Any], path: str, words: str
     ) -> None:
         """With the path of the setting, what was found and what is allowed."""
-        with pytest.raises(Misconfigured) as caught:
-            async with self.connection(**changes):
-                pass
-        assert caught.value.path == f"connections.{CONNECTION}.{path}"
-        assert words in str(caught.value)
+        await self.check_start_is_refused(changes, path, words)
 
     async def test_unverified_only_where_it_is_said(self) -> None:
         """A connection without tokens believes everything, and has to say so."""

@@ -33,7 +33,6 @@ def test_an_open_question_is_found_by_everything_it_is_known_by() -> None:
     assert pending.concerns(b"demo/s1")
     assert pending.by_token("t") is asked
     assert pending.newest_open(b"demo/s1") is asked
-    assert pending.newest(b"demo/s1") is asked
     assert len(pending) == 1
 
 
@@ -44,7 +43,6 @@ def test_nothing_is_found_of_others() -> None:
     assert not pending.concerns(b"demo/s2")
     assert pending.by_token("u") is None
     assert pending.newest_open(b"demo/s2") is None
-    assert pending.newest(b"demo/s2") is None
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -68,7 +66,6 @@ def test_a_closed_question_is_remembered() -> None:
     pending.close(asked, "timed_out")
     assert pending.by_token("t") is asked
     assert pending.concerns(b"demo/s1")
-    assert pending.newest(b"demo/s1") is asked
     assert pending.newest_open(b"demo/s1") is None
 
 
@@ -83,7 +80,6 @@ def test_the_newest_open_question_of_a_session() -> None:
     assert pending.newest_open(b"demo/s1") is second
     pending.close(first, "answered")
     assert pending.newest_open(b"demo/s1") is second
-    assert pending.newest(b"demo/s1") is third
 
 
 def test_full_means_no_further_question() -> None:
@@ -106,7 +102,6 @@ def test_nothing_remembered_is_no_memory() -> None:
     assert pending.close(asked, "answered")
     assert pending.by_token("t") is None
     assert not pending.concerns(b"demo/s1")
-    assert pending.newest(b"demo/s1") is None
 
 
 def test_a_newer_turn_ends_the_older_ones() -> None:
@@ -201,8 +196,6 @@ class AnyOrder(RuleBasedStateMachine):
             known = here + [each for each in remembered if each.reference == reference]
             assert self.pending.concerns(reference.encode()) == bool(known)
             assert self.pending.newest_open(reference.encode()) is (here[-1] if here else None)
-            newest = max(known, key=lambda each: int(each.token), default=None)
-            assert self.pending.newest(reference.encode()) is newest
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.model.commands import PlaceCall
 from bridge.model.validation import convert_json
-from bridge.providers.twilio.hooks import Hooks, call_id_in, read_path
+from bridge.providers.names import call_id_in
+from bridge.providers.twilio.hooks import Hooks, read_path
 from bridge.providers.twilio.options import TwilioOptions
 from bridge.providers.twilio.order import compose
 from bridge.providers.twilio.settings import TwilioSettings

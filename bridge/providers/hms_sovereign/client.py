@@ -21,6 +21,7 @@ from bridge.providers.hms_sovereign import translate
 from bridge.providers.hms_sovereign.options import RENAMED, HmsOptions
 from bridge.providers.hms_sovereign.settings import HmsSettings
 from bridge.providers.http import Answered, HttpClient
+from bridge.providers.names import reference_name
 from bridge.providers.protocol import Plan
 from bridge.runtime.clock import Clock
 from bridge.runtime.secrets import Secret
@@ -82,7 +83,7 @@ class Caller:
         if assistant:
             body = msgspec.structs.replace(body, **{name: assistant})
         request = DialRequest(msgspec.json.encode(body))
-        return Plan(command=command, call_id=call_id, known_by=(translate.reference_name(call_id),), request=request)
+        return Plan(command=command, call_id=call_id, known_by=(reference_name(call_id),), request=request)
 
     def _with_ours(self, options: HmsOptions, command: PlaceCall, call_id: str) -> JsonObject:
         """The assistant as the user wants it, with where its webhooks go and what they are to bring back."""

@@ -6,16 +6,16 @@ A status that is not listed, and a call that is not known, prove nothing: the ve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 from bridge.model.errors import Unavailable
 from bridge.model.words import JsonObject
 from bridge.providers.hms_sovereign import translate
 from bridge.providers.hms_sovereign.client import detail_of
-from bridge.providers.hms_sovereign.wire import WireCall, WireMessage, text_of
+from bridge.providers.hms_sovereign.wire import WireCall, WireMessage
 from bridge.providers.http import Answered, HttpClient
 from bridge.providers.protocol import Live, NoRecord, Over, Standing
+from bridge.providers.values import iso_moment, text_of
 from bridge.runtime.secrets import Secret
 
 LIVE = frozenset({"dialing", "connecting", "ringing", "in-progress"})
@@ -53,13 +53,4 @@ def standing_of(fields: JsonObject) -> Standing:
         end_reason=fields.get("end_reason"),
         duration_seconds=fields.get("duration_seconds"),
     )
-    return Over(translate.ended_of(message), at=_moment(fields.get("ended_at")))
-
-
-def _moment(value: object) -> datetime | None:
-    """ISO 8601; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(text_of(value) or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return Over(translate.ended_of(message), at=iso_moment(fields.get("ended_at")))

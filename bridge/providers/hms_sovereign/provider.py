@@ -6,14 +6,13 @@ has nothing left to be misconfigured.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Broken
 from bridge.model.outcome import Outcome, Refused
+from bridge.providers.building import all_resolved, bearer, header_token, http_client, request_of, settings_of
 from bridge.providers.hms_sovereign import answers, client
 from bridge.providers.hms_sovereign.control import Control
 from bridge.providers.hms_sovereign.look_up import look_up
@@ -38,10 +37,6 @@ from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
 
 NAME = "hms_sovereign"
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
-
-_USER_IN_URL = re.compile(r"//[^/]*@")
 
 
 class HmsSovereign(Replies, CanControl, CanLookUp):
@@ -96,9 +91,9 @@ class HmsSovereign(Replies, CanControl, CanLookUp):
 
     async def dial(self, plan: Plan) -> Outcome:
         """Ask once."""
-        if not isinstance(plan.request, client.DialRequest):
-            raise Broken("the plan was made by another provider")
-        return await client.dial(plan.request, self._http, secrets=self._hidden, clock=self._clock)
+        return await client.dial(
+            request_of(plan, client.DialRequest), self._http, secrets=self._hidden, clock=self._clock
+        )
 
     async def control(self, session: str, actions: Sequence[Action]) -> None:
         """One command each; see `Control.do`."""
@@ -129,33 +124,10 @@ async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
     Raises:
         Misconfigured: a secret cannot be had, or something in the settings does not fit together.
     """
-    settings = context.settings
-    if not isinstance(settings, HmsSettings):
-        raise Broken(f"settings of another provider: {type(settings).__name__}")
-    place = Place(context.config_file, context.connection)
-    token = _token(settings, place)
-    secrets = [
-        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
-        for index, source in enumerate(settings.webhook_secrets)
-    ]
-    http = _http_client(settings, place, token)
+    settings, place = settings_of(context, HmsSettings)
+    token = header_token(settings.token, place)
+    secrets = all_resolved(settings.webhook_secrets, place, "webhook_secrets")
+    http = http_client(settings.base_url, settings.http, place, headers=bearer(token))
     provider = HmsSovereign(settings, place, http=http, token=token, secrets=secrets)
     async with http:
         yield provider
-
-
-def _token(settings: HmsSettings, place: Place) -> Secret:
-    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
-    if not _TOKEN.fullmatch(token.reveal()):
-        found = "a secret with characters that a bearer token cannot have"
-        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
-    return token
-
-
-def _http_client(settings: HmsSettings, place: Place, token: Secret) -> HttpClient:
-    headers = {"authorization": f"Bearer {token.reveal()}"}
-    try:
-        return HttpClient(settings.base_url, settings.http, headers=headers)
-    except ValueError as error:
-        shown = _USER_IN_URL.sub("//***@", settings.base_url)
-        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error

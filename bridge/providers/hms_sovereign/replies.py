@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.model.actions import Action
-from bridge.model.errors import Poison
 from bridge.providers.hms_sovereign import answers
 from bridge.providers.hms_sovereign.settings import (
     ASSISTANT,
@@ -19,6 +18,7 @@ from bridge.providers.hms_sovereign.settings import (
     HmsReply,
 )
 from bridge.providers.protocol import Answer, AnswersQuestions, Heard
+from bridge.providers.reply_table import check_event, check_fallback, refuse_actions
 from bridge.providers.settings import Place
 
 
@@ -32,8 +32,7 @@ class Replies(AnswersQuestions):
             Misconfigured: an event that asks nothing, a deadline beyond the vendor's, or a fallback that is no answer.
         """
         for event in settings.events:
-            if event not in LONGEST_REPLY_SECONDS:
-                raise place.wrong("reply.events", found=f"'{event}'", allowed=", ".join(LONGEST_REPLY_SECONDS))
+            check_event(event, place, waiting=LONGEST_REPLY_SECONDS)
         self._seconds = {
             TOOLS: _seconds(settings, TOOLS, settings.deadline_seconds, place),
             ASSISTANT: _seconds(settings, ASSISTANT, ASSISTANT_REPLY_SECONDS, place),
@@ -44,9 +43,7 @@ class Replies(AnswersQuestions):
         """Results of tools, or the assistant of an inbound call."""
         if heard.waits:
             return answers.render(heard, actions)
-        if actions:
-            allowed = f"none: HMS Sovereign takes no answer to {heard.provider_type}"
-            raise Poison("$.actions", found="actions", allowed=allowed)
+        refuse_actions(actions, provider="HMS Sovereign", event=heard.provider_type)
         return answers.NOTHING
 
     def reply_seconds(self, heard: Heard) -> float:
@@ -83,8 +80,6 @@ def _fallback(settings: HmsReply, place: Place) -> Answer:
             allowed = f"a fallback for {ASSISTANT} only; tools get the error '{answers.TOO_LATE}'"
             raise place.wrong(tail, found=f"{len(given)} actions", allowed=allowed)
     own = settings.events.get(ASSISTANT)
-    try:
-        return answers.configuration((own.fallback if own else None) or ())
-    except Poison as error:
-        field = error.field.replace("$.actions", f'reply.events."{ASSISTANT}".fallback', 1)
-        raise place.wrong(field, found=error.found, allowed=error.allowed) from error
+    ours = (own.fallback if own else None) or ()
+    check_fallback(ours, place, f'reply.events."{ASSISTANT}".fallback', render=answers.configuration)
+    return answers.configuration(ours)

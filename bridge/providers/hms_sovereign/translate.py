@@ -9,18 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
 from bridge.model import events
 from bridge.model.outcome import Accepted, NotSent, Outcome, RefusalReason, Refused, Unknown
-from bridge.model.phone import e164_from_wire
 from bridge.model.scrub import describe
 from bridge.model.words import JsonObject
-from bridge.providers.hms_sovereign.wire import WireMessage, text_of, tools_of
+from bridge.providers.hms_sovereign.wire import WireMessage, tools_of
 from bridge.providers.http import Answered, retry_after_seconds
+from bridge.providers.values import float_of, iso_moment, number_of, text_of
 
 # https://doc.hmsovereign.com/docs/reference/error-codes (contract 3.1).
 REFUSALS: Mapping[int, RefusalReason] = {
@@ -131,7 +131,7 @@ def ended_of(message: WireMessage) -> events.Ended:
         reason=_END_REASONS.get((word or "").replace("-", "_")) or END_STATUSES.get(status, "unknown"),
         provider_reason=word or text_of(message.error) or (status if status != "ended" else None),
         ended_by=_ended_by(message, word),
-        duration_seconds=_seconds(message.duration_seconds),
+        duration_seconds=float_of(message.duration_seconds),
     )
 
 
@@ -150,7 +150,7 @@ def _tools(message: WireMessage) -> msgspec.Struct:
 
 def _report(message: WireMessage) -> msgspec.Struct:
     return events.Report(
-        duration_seconds=_seconds(message.duration_seconds),
+        duration_seconds=float_of(message.duration_seconds),
         summary=text_of(message.summary),
         recording_url=text_of(message.recording_url),
     )
@@ -207,21 +207,12 @@ def _who(message: WireMessage) -> tuple[Direction | None, str | None, str | None
 
 
 def _number(holder: object) -> str | None:
-    text = text_of(holder.get("number")) if isinstance(holder, dict) else None
-    return (e164_from_wire(text) or text) if text else None
-
-
-def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number_of(holder.get("number")) if isinstance(holder, dict) else None
 
 
 def occurred_at(message: WireMessage) -> datetime | None:
     """`timestamp`, ISO 8601; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(text_of(message.timestamp) or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return iso_moment(message.timestamp)
 
 
 def event_id(message: WireMessage) -> str | None:
@@ -236,11 +227,6 @@ def event_id(message: WireMessage) -> str | None:
     parts = (message.call.id, message.type, text_of(message.call.status) or "", stamp, *tools)
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).digest()
     return "evt_" + base64.b32encode(digest[:15]).decode().lower()
-
-
-def reference_name(call_id: str) -> str:
-    """The name in the index of a call under our own reference."""
-    return f"ref/{call_id}"
 
 
 def provider_name(provider_call_id: str) -> str:

@@ -17,6 +17,7 @@ from bridge.model.errors import Poison, Unverified
 from bridge.model.validation import decode_json
 from bridge.providers.hms_sovereign import translate
 from bridge.providers.hms_sovereign.wire import WireBody, WireMessage
+from bridge.providers.names import reference_name
 from bridge.providers.protocol import Heard, Verified, Webhook
 from bridge.runtime.secrets import Secret
 
@@ -87,7 +88,7 @@ def parse(verified: Verified) -> Sequence[Heard]:
 def _known_by(message: WireMessage, reference: str | None) -> tuple[str, ...]:
     """Our own reference first; the vendor's id may be another than the answer to the dial gave (contract 3.1)."""
     by_id = translate.provider_name(message.call.id)
-    return (by_id,) if reference is None else (translate.reference_name(reference), by_id)
+    return (by_id,) if reference is None else (reference_name(reference), by_id)
 
 
 def _reference(message: WireMessage, path: str) -> str | None:

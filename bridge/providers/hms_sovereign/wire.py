@@ -91,8 +91,3 @@ def _arguments(value: object, index: int) -> JsonObject:
         field = f"$.message.tool_call_list[{index}].function.arguments"
         raise Poison(field, found=describe(value), allowed="an object")
     return value
-
-
-def text_of(value: object) -> str | None:
-    """A string with something in it."""
-    return value if isinstance(value, str) and value else None

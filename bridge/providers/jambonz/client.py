@@ -20,9 +20,10 @@ from bridge.model.scrub import describe, scrub
 from bridge.model.validation import convert_json
 from bridge.providers.http import Answered, HttpClient, retry_after_seconds
 from bridge.providers.jambonz.body import LARGEST_BODY_BYTES, compose
-from bridge.providers.jambonz.hooks import Hooks, reference_name
+from bridge.providers.jambonz.hooks import Hooks
 from bridge.providers.jambonz.options import JambonzOptions, passwords_in
 from bridge.providers.jambonz.settings import JambonzSettings
+from bridge.providers.names import reference_name
 from bridge.providers.protocol import Plan
 from bridge.runtime.clock import Clock
 from bridge.runtime.secrets import Secret

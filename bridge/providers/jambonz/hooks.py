@@ -53,13 +53,3 @@ def read_path(path: str) -> tuple[Word | None, str | None]:
     """The word and the call id of a path behind `/webhooks/NAME`; None for what it does not say."""
     found = _PATH.fullmatch(path)
     return (cast("Word", found["word"]), found["call_id"]) if found else (None, None)
-
-
-def reference_name(call_id: str) -> str:
-    """The name in the index of the call with this id."""
-    return f"ref/{call_id}"
-
-
-def call_id_in(known_by: tuple[str, ...]) -> str | None:
-    """The call id behind what `reference_name` gave."""
-    return known_by[0].removeprefix("ref/") if known_by else None

@@ -6,14 +6,14 @@ running connection has nothing left to be misconfigured. Nothing is remembered b
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Broken, Unverified
+from bridge.model.errors import Unverified
 from bridge.model.outcome import Outcome, Refused
+from bridge.providers.building import all_resolved, bearer, header_token, http_client, request_of, settings_of
 from bridge.providers.http import HttpClient
 from bridge.providers.jambonz import client
 from bridge.providers.jambonz.actions import NOTHING, Way
@@ -30,10 +30,6 @@ from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
 
 NAME = "jambonz"
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
-
-_USER_IN_URL = re.compile(r"//[^/]*@")
 
 
 class _Rest:
@@ -91,9 +87,7 @@ class _Rest:
 
     async def dial(self, plan: Plan) -> Outcome:
         """Ask once."""
-        if not isinstance(plan.request, client.DialRequest):
-            raise Broken("the plan was made by another provider")
-        return await client.dial(plan.request, self._http, token=self._token, clock=self._clock)
+        return await client.dial(request_of(plan, client.DialRequest), self._http, token=self._token, clock=self._clock)
 
     async def control(self, session: str, actions: Sequence[Action]) -> None:
         """Hang up, press keys, or a raw PUT; see `control`."""
@@ -170,37 +164,12 @@ async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
     Raises:
         Misconfigured: a secret cannot be had, or something in the settings does not fit together.
     """
-    settings = context.settings
-    if not isinstance(settings, JambonzSettings):
-        raise Broken(f"settings of another provider: {type(settings).__name__}")
-    place = Place(context.config_file, context.connection)
-    token = _token(settings, place)
-    secrets = [
-        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
-        for index, source in enumerate(settings.webhook_secrets)
-    ]
-    passwords = [
-        source.resolve(config_file=place.file, path=place.path(f"websocket.passwords[{index}]"))
-        for index, source in enumerate([] if settings.websocket is None else settings.websocket.passwords)
-    ]
-    http = _http_client(settings, place, token)
+    settings, place = settings_of(context, JambonzSettings)
+    token = header_token(settings.token, place)
+    secrets = all_resolved(settings.webhook_secrets, place, "webhook_secrets")
+    socket_passwords = [] if settings.websocket is None else settings.websocket.passwords
+    passwords = all_resolved(socket_passwords, place, "websocket.passwords")
+    http = http_client(settings.base_url, settings.http, place, headers=bearer(token))
     provider = Jambonz(settings, place, http=http, token=token, secrets=secrets, passwords=passwords)
     async with http:
         yield provider
-
-
-def _token(settings: JambonzSettings, place: Place) -> Secret:
-    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
-    if not _TOKEN.fullmatch(token.reveal()):
-        found = "a secret with characters that a bearer token cannot have"
-        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
-    return token
-
-
-def _http_client(settings: JambonzSettings, place: Place, token: Secret) -> HttpClient:
-    headers = {"authorization": f"Bearer {token.reveal()}"}
-    try:
-        return HttpClient(settings.base_url, settings.http, headers=headers)
-    except ValueError as error:
-        shown = _USER_IN_URL.sub("//***@", settings.base_url)
-        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error

@@ -15,6 +15,7 @@ import msgspec
 from bridge.model import events
 from bridge.model.phone import e164_from_wire
 from bridge.model.words import AnyJson, SessionId
+from bridge.providers.values import float_of, text_of
 
 
 class WireBody(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ def _progress(body: WireBody) -> events.Progress:
 
 def ended_of(body: WireBody) -> events.Ended:
     """How it ended, by its final status."""
-    status, sip_status = _text(body.call_status) or "", _whole(body.sip_status)
+    status, sip_status = text_of(body.call_status) or "", _whole(body.sip_status)
     reason = _ENDINGS.get(status, "failed")
     if reason == "no_answer" and sip_status in _BUSY:
         reason = "busy"
@@ -72,7 +73,7 @@ def ended_of(body: WireBody) -> events.Ended:
         reason=reason,
         provider_reason=status,
         ended_by=_ended_by(body),
-        duration_seconds=_number(body.duration),
+        duration_seconds=float_of(body.duration),
         sip_status=sip_status,
     )
 
@@ -97,7 +98,7 @@ STATUSES: Mapping[str, Meaning] = {
 
 def _ended_by(body: WireBody) -> Literal["caller", "callee", "provider", "us"] | None:
     """`caller` is the far end: of an outbound call that is who was called (contract 6)."""
-    match _text(body.call_termination_by):
+    match text_of(body.call_termination_by):
         case "caller":
             return "callee" if body.direction == "outbound" else "caller"
         case "bot":
@@ -123,8 +124,8 @@ VERDICTS: Mapping[str, Verdict] = {
 
 
 def _detected(body: WireBody) -> events.Detected:
-    greeting = _text(body.greeting) or _text(body.transcript) or _text(body.hint)
-    return events.Detected(VERDICTS[str(body.type)], detail=_text(body.reason), greeting=greeting)
+    greeting = text_of(body.greeting) or text_of(body.transcript) or text_of(body.hint)
+    return events.Detected(VERDICTS[str(body.type)], detail=text_of(body.reason), greeting=greeting)
 
 
 AMD = Meaning(events.CallAmd, _detected)
@@ -149,7 +150,7 @@ def transcript_of(speech: object) -> str | None:
     """The first, that is the best, of what a gather understood."""
     alternatives = speech.get("alternatives") if isinstance(speech, dict) else None
     best = alternatives[0] if isinstance(alternatives, list) and alternatives else None
-    return _text(best.get("transcript")) if isinstance(best, dict) else None
+    return text_of(best.get("transcript")) if isinstance(best, dict) else None
 
 
 def _nothing(_: WireBody) -> events.Nothing:
@@ -158,19 +159,19 @@ def _nothing(_: WireBody) -> events.Nothing:
 
 def _verb_result(body: WireBody) -> events.VerbResult:
     verb, reason = verb_of(body)
-    return events.VerbResult(verb=verb, reason=reason, text=transcript_of(body.speech), digits=_text(body.digits))
+    return events.VerbResult(verb=verb, reason=reason, text=transcript_of(body.speech), digits=text_of(body.digits))
 
 
 def verb_of(body: WireBody) -> tuple[str | None, str | None]:
     """Which verb has ended, as far as its fields tell, and how."""
     if body.dial_call_status is not None:
-        return "dial", _text(body.dial_call_status)
+        return "dial", text_of(body.dial_call_status)
     if body.refer_status is not None:
         status = _whole(body.final_referred_call_status) or _whole(body.refer_status)
         return "sip:refer", None if status is None else str(status)
-    if body.speech is not None or body.digits is not None or _text(body.reason) in _GATHERED:
-        return "gather", _text(body.reason)
-    return None, _text(body.reason)
+    if body.speech is not None or body.digits is not None or text_of(body.reason) in _GATHERED:
+        return "gather", text_of(body.reason)
+    return None, text_of(body.reason)
 
 
 _GATHERED = {"speechDetected", "dtmfDetected", "timeout", "stt-low-confidence"}
@@ -185,7 +186,7 @@ VERB = Meaning(events.VerbFinished, _verb_result, waits=True)
 
 
 def _trouble(body: WireBody) -> events.VerbResult:
-    said = [text for text in (_text(body.error), _text(body.reason)) if text]
+    said = [text for text in (text_of(body.error), text_of(body.reason)) if text]
     return events.VerbResult(reason=": ".join(said) or "error")
 
 
@@ -202,16 +203,8 @@ def other(provider_type: str) -> Meaning:
 
 
 def _party(value: object) -> str | None:
-    text = _text(value)
+    text = text_of(value)
     return (e164_from_wire(text) or text) if text else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _whole(value: object) -> int | None:

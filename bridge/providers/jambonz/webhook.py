@@ -19,8 +19,9 @@ from bridge.model.validation import convert_json, decode_json
 from bridge.model.words import SessionId
 from bridge.providers.jambonz import statuses
 from bridge.providers.jambonz.body import OUR_KEY
-from bridge.providers.jambonz.hooks import Word, read_path, reference_name
+from bridge.providers.jambonz.hooks import Word, read_path
 from bridge.providers.jambonz.statuses import Meaning, WireBody
+from bridge.providers.names import reference_name
 from bridge.providers.protocol import Heard, Verified, Webhook
 from bridge.runtime.secrets import Secret
 

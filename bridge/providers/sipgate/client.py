@@ -17,6 +17,7 @@ from bridge.model.phone import is_sip_uri, parse_callee, parse_e164
 from bridge.model.scrub import scrub
 from bridge.model.validation import convert_json
 from bridge.providers.http import Answered, HttpClient
+from bridge.providers.names import callee_name
 from bridge.providers.protocol import Plan
 from bridge.providers.sipgate import translate
 from bridge.providers.sipgate.settings import SipgateOptions, SipgateSettings
@@ -55,7 +56,7 @@ def check(command: PlaceCall, settings: SipgateSettings, *, call_id: str) -> Pla
     flow_id = options.flow_id or settings.flow_id
     body = _Body(options.billing_device or settings.billing_device, translate.wire_number(callee))
     request = DialRequest(f"/v3/ai-flows/{quote(flow_id, safe='')}/call", msgspec.json.encode(body))
-    return Plan(command=command, call_id=call_id, known_by=(translate.callee_name(callee),), request=request)
+    return Plan(command=command, call_id=call_id, known_by=(callee_name(callee),), request=request)
 
 
 async def dial(request: DialRequest, http: HttpClient, *, token: Secret, clock: Clock) -> Outcome:

@@ -6,7 +6,6 @@ running connection has nothing left to be misconfigured.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,9 +13,16 @@ import msgspec
 
 from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Broken, Poison
 from bridge.model.outcome import Outcome, Refused
-from bridge.model.phone import parse_e164
+from bridge.providers.building import (
+    all_resolved,
+    bearer,
+    header_token,
+    http_client,
+    own_number,
+    request_of,
+    settings_of,
+)
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import (
     Answer,
@@ -27,6 +33,7 @@ from bridge.providers.protocol import (
     Verified,
     Webhook,
 )
+from bridge.providers.reply_table import refuse_actions
 from bridge.providers.settings import AccountLimits, Place
 from bridge.providers.sipgate import client
 from bridge.providers.sipgate.actions import NOTHING, render
@@ -38,10 +45,6 @@ from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
 
 NAME = "sipgate"
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
-
-_USER_IN_URL = re.compile(r"//[^/]*@")
 
 
 class _Rest:
@@ -84,9 +87,7 @@ class _Rest:
 
     async def dial(self, plan: Plan) -> Outcome:
         """Ask once."""
-        if not isinstance(plan.request, client.DialRequest):
-            raise Broken("the plan was made by another provider")
-        return await client.dial(plan.request, self._http, token=self._token, clock=self._clock)
+        return await client.dial(request_of(plan, client.DialRequest), self._http, token=self._token, clock=self._clock)
 
 
 class Sipgate(_Rest):
@@ -101,7 +102,7 @@ class Sipgate(_Rest):
             Misconfigured: what no single value shows; see `check_settings` and `Replies`.
         """
         check_settings(settings, place)
-        whole = msgspec.structs.replace(settings, flow_number=_flow_number(settings, place))
+        whole = msgspec.structs.replace(settings, flow_number=own_number(settings.flow_number, place, "flow_number"))
         super().__init__(whole, http=http, token=token)
         self._replies = Replies(settings.reply, place)
         self._secrets = SharedSecrets(secrets)
@@ -128,10 +129,8 @@ class Sipgate(_Rest):
 
     def answer(self, heard: Heard, actions: Sequence[Action]) -> Answer:
         """The actions as an object, several as an array, none as 204."""
-        if actions and not heard.waits:
-            raise Poison(
-                "$.actions", found="actions", allowed=f"none: sipgate takes no answer to {heard.provider_type}"
-            )
+        if not heard.waits:
+            refuse_actions(actions, provider="sipgate", event=heard.provider_type)
         return render(actions, session=heard.session)
 
     def reply_seconds(self, heard: Heard) -> float:
@@ -150,42 +149,10 @@ async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
     Raises:
         Misconfigured: a secret cannot be had, or something in the settings does not fit together.
     """
-    settings = context.settings
-    if not isinstance(settings, SipgateSettings):
-        raise Broken(f"settings of another provider: {type(settings).__name__}")
-    place = Place(context.config_file, context.connection)
-    token = _token(settings, place)
-    secrets = [
-        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
-        for index, source in enumerate(settings.webhook_secrets)
-    ]
-    http = _http_client(settings, place, token)
+    settings, place = settings_of(context, SipgateSettings)
+    token = header_token(settings.token, place)
+    secrets = all_resolved(settings.webhook_secrets, place, "webhook_secrets")
+    http = http_client(settings.base_url, settings.http, place, headers=bearer(token))
     provider = Sipgate(settings, place, http=http, token=token, secrets=secrets)
     async with http:
         yield provider
-
-
-def _token(settings: SipgateSettings, place: Place) -> Secret:
-    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
-    if not _TOKEN.fullmatch(token.reveal()):
-        found = "a secret with characters that a bearer token cannot have"
-        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
-    return token
-
-
-def _http_client(settings: SipgateSettings, place: Place, token: Secret) -> HttpClient:
-    headers = {"authorization": f"Bearer {token.reveal()}"}
-    try:
-        return HttpClient(settings.base_url, settings.http, headers=headers)
-    except ValueError as error:
-        shown = _USER_IN_URL.sub("//***@", settings.base_url)
-        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error
-
-
-def _flow_number(settings: SipgateSettings, place: Place) -> str | None:
-    if settings.flow_number is None:
-        return None
-    try:
-        return parse_e164(settings.flow_number)
-    except Poison as error:
-        raise place.wrong("flow_number", found=error.found, allowed=error.allowed) from error

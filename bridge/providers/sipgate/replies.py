@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.model.actions import Action
-from bridge.model.errors import Poison
 from bridge.providers.protocol import Answer, Heard
+from bridge.providers.reply_table import check_event, check_fallback
 from bridge.providers.settings import Place
 from bridge.providers.sipgate import actions, translate
 from bridge.providers.sipgate.settings import SipgateReply
@@ -35,13 +35,12 @@ class Replies:
             Misconfigured: an event that is not one or takes no answer, or an action that sipgate would not take.
         """
         for event in settings.events:
-            if event not in WAITING:
-                raise place.wrong("reply.events", found=f"'{event}'", allowed=", ".join(WAITING))
+            check_event(event, place, waiting=WAITING)
         self._seconds = {event: seconds_for(settings, event) for event in WAITING}
         self._fallbacks: dict[str, Sequence[Action]] = {event: _fallback(settings, event) for event in WAITING}
-        _try_out(settings.fallback, place, "reply.fallback")
+        check_fallback(settings.fallback, place, "reply.fallback", render=_render)
         for event, reply in settings.events.items():
-            _try_out(reply.fallback or (), place, f'reply.events."{event}".fallback')
+            check_fallback(reply.fallback or (), place, f'reply.events."{event}".fallback', render=_render)
 
     def seconds(self, heard: Heard) -> float:
         """How long to wait for the consumer, counted from arrival; 0 where there is nothing to wait for."""
@@ -71,9 +70,5 @@ def _fallback(settings: SipgateReply, event: str) -> Sequence[Action]:
     return () if event in _WITHOUT_DEFAULT_FALLBACK else settings.fallback
 
 
-def _try_out(fallback: Sequence[Action], place: Place, tail: str) -> None:
-    try:
-        actions.render(fallback, session="a-session")
-    except Poison as error:
-        field = error.field.replace("$.actions", tail, 1)
-        raise place.wrong(field, found=error.found, allowed=error.allowed) from error
+def _render(fallback: Sequence[Action]) -> Answer:
+    return actions.render(fallback, session="a-session")

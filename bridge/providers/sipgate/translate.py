@@ -19,6 +19,8 @@ from bridge.model.phone import E164, e164_from_wire
 from bridge.model.scrub import describe
 from bridge.model.words import AnyJson, SessionId
 from bridge.providers.http import Answered, retry_after_seconds
+from bridge.providers.names import callee_name
+from bridge.providers.values import number_of, text_of
 
 # https://sipgate.github.io/sipgate-ai-flow-api/ (outbound calls; contract 1.1): 201, 400 and 404 are documented, the
 # rest is what the status means everywhere. A refusal is final; 408, 410, 3xx and the like are not in the table.
@@ -113,8 +115,8 @@ def _parties(event: WireEvent) -> events.Parties:
     session = event.session
     return events.Parties(
         direction=direction_of(session),
-        from_=_number(session.from_phone_number),
-        to=_number(callee_of(session)),
+        from_=number_of(session.from_phone_number),
+        to=number_of(callee_of(session)),
     )
 
 
@@ -136,15 +138,15 @@ def _pressed(event: WireEvent) -> events.Pressed:
 def _playback(event: WireEvent) -> events.Playback:
     duration = event.duration_ms
     return events.Playback(
-        text=_text(event.text),
-        ssml=_text(event.ssml),
+        text=text_of(event.text),
+        ssml=text_of(event.ssml),
         duration_ms=float(duration) if isinstance(duration, int | float) and not isinstance(duration, bool) else None,
         started_at=moment_of(event.speech_started_at),
     )
 
 
 def _ending(event: WireEvent) -> events.Ending:
-    return events.Ending(reason=_text(event.reason))
+    return events.Ending(reason=text_of(event.reason))
 
 
 def _failure(event: WireEvent) -> events.Failure:
@@ -194,7 +196,7 @@ def direction_of(session: WireSession) -> Direction | None:
 
 def callee_of(session: WireSession) -> str | None:
     """The number that was called: `phone_number` is the flow's for inbound calls and the callee's for outbound ones."""
-    return _text(session.to_phone_number) or _text(session.phone_number)
+    return text_of(session.to_phone_number) or text_of(session.phone_number)
 
 
 def known_by(event: WireEvent) -> tuple[str, ...]:
@@ -210,11 +212,6 @@ def wire_number(number: E164) -> str:
     return number.removeprefix("+")
 
 
-def callee_name(callee: E164) -> str:
-    """The name in the index of a call to this number (E.164)."""
-    return f"callee/{callee}"
-
-
 def moment_of(unix_ms: object) -> datetime | None:
     """A time in milliseconds since 1970, where it is one."""
     if not isinstance(unix_ms, int | float) or isinstance(unix_ms, bool):
@@ -223,15 +220,6 @@ def moment_of(unix_ms: object) -> datetime | None:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=unix_ms)
     except (OverflowError, ValueError):
         return None
-
-
-def _number(value: str | None) -> str | None:
-    text = _text(value)
-    return (e164_from_wire(text) or text) if text else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _required(value: object, field: str) -> str:

@@ -15,6 +15,7 @@ from bridge.model.phone import E164, is_sip_uri, parse_e164
 from bridge.model.scrub import scrub
 from bridge.model.validation import convert_json
 from bridge.providers.http import Answered, HttpClient
+from bridge.providers.names import callee_name
 from bridge.providers.protocol import Plan
 from bridge.providers.talkifai import translate
 from bridge.providers.talkifai.settings import TalkifaiOptions
@@ -52,7 +53,7 @@ def check(command: PlaceCall, *, from_number: E164 | None, call_id: str) -> Plan
     return Plan(
         command=command,
         call_id=call_id,
-        known_by=(translate.callee_name(callee),),
+        known_by=(callee_name(callee),),
         request=DialRequest(to_number=callee, from_number=caller),
     )
 

@@ -6,14 +6,20 @@ left to be misconfigured.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Broken, Poison
 from bridge.model.outcome import Outcome, Refused
-from bridge.model.phone import E164, parse_e164
+from bridge.providers.building import (
+    all_resolved,
+    bearer,
+    header_token,
+    http_client,
+    own_number,
+    request_of,
+    settings_of,
+)
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
 from bridge.providers.settings import AccountLimits, Place
@@ -26,10 +32,6 @@ from bridge.runtime.secrets import Secret
 NAME = "talkifai"
 ACKNOWLEDGED = Answer(status=200)
 """Exactly 200: anything else is delivered again (contract 2.3)."""
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-"""RFC 6750, 2.1. Anything else could not be put into a header, which would only show in the first call."""
-
-_USER_IN_URL = re.compile(r"//[^/]*@")
 
 
 class Talkifai(Provider):
@@ -45,7 +47,7 @@ class Talkifai(Provider):
         """
         check_settings(settings, place)
         self._settings = settings
-        self._from_number = _from_number(settings, place)
+        self._from_number = own_number(settings.from_number, place, "from_number")
         self._signatures = Signatures(secrets, unsigned_agent_events=settings.allow_unsigned_agent_events)
         self._token = token
         self._http = http
@@ -82,9 +84,7 @@ class Talkifai(Provider):
 
     async def dial(self, plan: Plan) -> Outcome:
         """Ask once; returns when the callee has answered, or nobody has for 60 s."""
-        if not isinstance(plan.request, client.DialRequest):
-            raise Broken("the plan was made by another provider")
-        return await client.dial(plan.request, self._http, token=self._token, clock=self._clock)
+        return await client.dial(request_of(plan, client.DialRequest), self._http, token=self._token, clock=self._clock)
 
     def verify(self, webhook: Webhook) -> Verified:
         """By the body's signature, against each live secret."""
@@ -107,45 +107,11 @@ async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
     Raises:
         Misconfigured: a secret cannot be had, or something in the settings does not fit together.
     """
-    settings = context.settings
-    if not isinstance(settings, TalkifaiSettings):
-        raise Broken(f"settings of another provider: {type(settings).__name__}")
-    place = Place(context.config_file, context.connection)
-    token = _token(settings, place)
-    secrets = [
-        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
-        for index, source in enumerate(settings.webhook_secrets)
-    ]
-    http = _http_client(settings, place, token)
+    settings, place = settings_of(context, TalkifaiSettings)
+    token = header_token(settings.token, place)
+    secrets = all_resolved(settings.webhook_secrets, place, "webhook_secrets")
+    headers = bearer(token) if settings.auth == "bearer" else {"x-api-key": token.reveal()}
+    http = http_client(settings.base_url, settings.http, place, headers=headers)
     provider = Talkifai(settings, place, http=http, token=token, secrets=secrets)
     async with http:
         yield provider
-
-
-def _token(settings: TalkifaiSettings, place: Place) -> Secret:
-    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
-    if not _TOKEN.fullmatch(token.reveal()):
-        found = "a secret with characters that a token in a header cannot have"
-        raise place.wrong("token", found=found, allowed="letters, digits and ._~+/-, with = at the end (RFC 6750)")
-    return token
-
-
-def _http_client(settings: TalkifaiSettings, place: Place, token: Secret) -> HttpClient:
-    if settings.auth == "bearer":
-        headers = {"authorization": f"Bearer {token.reveal()}"}
-    else:
-        headers = {"x-api-key": token.reveal()}
-    try:
-        return HttpClient(settings.base_url, settings.http, headers=headers)
-    except ValueError as error:
-        shown = _USER_IN_URL.sub("//***@", settings.base_url)
-        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error
-
-
-def _from_number(settings: TalkifaiSettings, place: Place) -> E164 | None:
-    if settings.from_number is None:
-        return None
-    try:
-        return parse_e164(settings.from_number)
-    except Poison as error:
-        raise place.wrong("from_number", found=error.found, allowed=error.allowed) from error

@@ -7,18 +7,20 @@ own. What is not in a table is not guessed: an unlisted status is `Unknown`, an 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from bridge.model import events
 from bridge.model.outcome import Accepted, NotSent, Outcome, RefusalReason, Refused, Unknown
-from bridge.model.phone import E164, e164_from_wire
+from bridge.model.phone import e164_from_wire
 from bridge.model.scrub import describe
 from bridge.model.words import JsonObject
 from bridge.providers.http import Answered, retry_after_seconds
-from bridge.providers.talkifai.wire import WireEnvelope, text_of
+from bridge.providers.names import callee_name
+from bridge.providers.talkifai.wire import WireEnvelope
+from bridge.providers.values import float_of, iso_moment, number_of, text_of
 
 # https://docs.talkifai.dev/ and its openapi.json (contract 2.1).
 REFUSALS: Mapping[int, RefusalReason] = {
@@ -107,7 +109,7 @@ class Meaning(NamedTuple):
 
 def _progress(event: WireEnvelope) -> msgspec.Struct:
     return events.Progress(
-        direction=direction_of(event), from_=_number(event.data.get("from")), to=_number(event.data.get("to"))
+        direction=direction_of(event), from_=number_of(event.data.get("from")), to=number_of(event.data.get("to"))
     )
 
 
@@ -118,7 +120,7 @@ def _ended(event: WireEnvelope) -> msgspec.Struct:
         reason=_END_STATUSES.get(status or "", otherwise),
         provider_reason=word or status,
         ended_by=_ended_by(event, word),
-        duration_seconds=_seconds(event.data.get("duration")),
+        duration_seconds=float_of(event.data.get("duration")),
     )
 
 
@@ -131,7 +133,7 @@ def _ended_by(event: WireEnvelope, word: str | None) -> Literal["caller", "calle
 
 def _report(event: WireEnvelope) -> msgspec.Struct:
     return events.Report(
-        duration_seconds=_seconds(event.data.get("duration")),
+        duration_seconds=float_of(event.data.get("duration")),
         summary=text_of(event.data.get("summary")),
         transcript_url=text_of(event.data.get("transcriptUrl")),
         recording_url=text_of(event.data.get("recordingUrl")),
@@ -191,27 +193,9 @@ def known_by(event: WireEnvelope) -> tuple[str, ...]:
 
 def occurred_at(event: WireEnvelope) -> datetime | None:
     """`created` or `timestamp`, ISO 8601; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(event.moment or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def callee_name(callee: E164) -> str:
-    """The name in the index of a call to this number (E.164)."""
-    return f"callee/{callee}"
+    return iso_moment(event.moment)
 
 
 def room_name(room: str) -> str:
     """The name in the index of a call in this room, which is what the answer to a dial gives."""
     return f"call/{room}"
-
-
-def _number(value: object) -> str | None:
-    text = text_of(value)
-    return (e164_from_wire(text) or text) if text else None
-
-
-def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

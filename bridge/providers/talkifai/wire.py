@@ -13,6 +13,7 @@ import msgspec
 from bridge.model.errors import Poison
 from bridge.model.scrub import describe
 from bridge.model.words import AnyJson, JsonObject, SessionId
+from bridge.providers.values import text_of
 
 ACCOUNT_SESSION = "account"
 """The session of events that belong to no call, such as `credit.low`."""
@@ -85,8 +86,3 @@ def _is_session(value: object) -> bool:
     except msgspec.ValidationError:
         return False
     return True
-
-
-def text_of(value: object) -> str | None:
-    """A string with something in it."""
-    return value if isinstance(value, str) and value else None

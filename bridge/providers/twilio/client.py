@@ -20,8 +20,9 @@ from bridge.model.outcome import Accepted, NotSent, Outcome, RefusalReason, Refu
 from bridge.model.scrub import describe, scrub
 from bridge.model.validation import convert_json
 from bridge.providers.http import Answered, HttpClient, retry_after_seconds
+from bridge.providers.names import reference_name
 from bridge.providers.protocol import Plan
-from bridge.providers.twilio.hooks import Hooks, reference_name
+from bridge.providers.twilio.hooks import Hooks
 from bridge.providers.twilio.options import TwilioOptions
 from bridge.providers.twilio.order import Fields, compose
 from bridge.providers.twilio.settings import TwilioSettings

@@ -6,14 +6,13 @@ running connection has nothing left to be misconfigured. Nothing is remembered b
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.model.actions import Action
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Broken
 from bridge.model.outcome import Outcome, Refused
+from bridge.providers.building import all_resolved, http_client, request_of, resolved, settings_of
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Standing, Verified, Webhook
 from bridge.providers.settings import AccountLimits, Place
@@ -29,7 +28,6 @@ from bridge.runtime.clock import Clock, SystemClock
 from bridge.runtime.secrets import Secret
 
 NAME = "twilio"
-_USER_IN_URL = re.compile(r"//[^/]*@")
 
 
 class _Rest:
@@ -75,9 +73,9 @@ class _Rest:
 
     async def dial(self, plan: Plan) -> Outcome:
         """Ask once."""
-        if not isinstance(plan.request, client.DialRequest):
-            raise Broken("the plan was made by another provider")
-        return await client.dial(plan.request, self._http, credentials=self._credentials, clock=self._clock)
+        return await client.dial(
+            request_of(plan, client.DialRequest), self._http, credentials=self._credentials, clock=self._clock
+        )
 
     async def control(self, session: str, actions: Sequence[Action]) -> None:
         """Replace what the call is doing, or hang up; see `control`."""
@@ -144,25 +142,11 @@ async def build(context: ConnectionContext) -> AsyncGenerator[Provider]:
     Raises:
         Misconfigured: a secret cannot be had, or something in the settings does not fit together.
     """
-    settings = context.settings
-    if not isinstance(settings, TwilioSettings):
-        raise Broken(f"settings of another provider: {type(settings).__name__}")
-    place = Place(context.config_file, context.connection)
-    token = settings.token.resolve(config_file=place.file, path=place.path("token"))
-    secrets = [
-        source.resolve(config_file=place.file, path=place.path(f"webhook_secrets[{index}]"))
-        for index, source in enumerate(settings.webhook_secrets)
-    ]
+    settings, place = settings_of(context, TwilioSettings)
+    token = resolved(settings.token, place, "token")
+    secrets = all_resolved(settings.webhook_secrets, place, "webhook_secrets")
     credentials = client.Credentials(settings.api_key_sid or settings.account_sid, token)
-    http = _http_client(settings, place, credentials)
+    http = http_client(settings.base_url, settings.http, place, headers={"authorization": credentials.header})
     provider = Twilio(settings, place, http=http, credentials=credentials, secrets=secrets)
     async with http:
         yield provider
-
-
-def _http_client(settings: TwilioSettings, place: Place, credentials: client.Credentials) -> HttpClient:
-    try:
-        return HttpClient(settings.base_url, settings.http, headers={"authorization": credentials.header})
-    except ValueError as error:
-        shown = _USER_IN_URL.sub("//***@", settings.base_url)
-        raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error

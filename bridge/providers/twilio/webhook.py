@@ -19,9 +19,10 @@ import msgspec
 
 from bridge.model.errors import Unverified
 from bridge.model.validation import convert_json
+from bridge.providers.names import reference_name
 from bridge.providers.protocol import Heard, Verified, Webhook
 from bridge.providers.twilio import form, statuses
-from bridge.providers.twilio.hooks import RETRIED, Word, read_path, reference_name
+from bridge.providers.twilio.hooks import RETRIED, Word, read_path
 from bridge.providers.twilio.statuses import Meaning, Values
 from bridge.runtime.secrets import Secret
 

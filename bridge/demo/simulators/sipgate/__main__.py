@@ -1,46 +1,22 @@
 """The simulated sipgate as a process: `python -m bridge.demo.simulators.sipgate`.
 
-It promises one line `listening on http://HOST:PORT` on standard output once it takes requests (and
-`control on http://HOST:PORT` before it, if asked for), with `--timeline` one JSON object a line after that, and to end
-with code 0 on SIGTERM or SIGINT. What it simulates is in the package.
+It promises what `command_line` says: where it listens, a timeline where asked for, and an end with code 0. What it
+simulates is in the package.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import resource
-import signal
-from pathlib import Path
 
-import anyio
-import msgspec
-
-from bridge.demo.simulators import script
-from bridge.demo.simulators.history import Happening
-from bridge.demo.simulators.http1 import LOOPBACK
+from bridge.demo.simulators import command_line, script
 from bridge.demo.simulators.sipgate import DEMO_FLOW, DEMO_NUMBER, Flow, SipgateSettings, SipgateSimulator
-
-_DEFAULT_SCRIPT = Path(__file__).parents[2] / "scripts" / "appointment_reminder.toml"
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bridge.demo.simulators.sipgate", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--host", default=LOOPBACK)
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--control-port", type=int, help="serve /_sim on a port of its own too; 0: a free one")
-    parser.add_argument("--webhook-url", help="where events go; may be set later by PUT /_sim/webhook")
-    parser.add_argument("--webhook-secret-env", metavar="NAME", help="environment variable with the X-API-TOKEN")
-    parser.add_argument("--token-env", metavar="NAME", help="environment variable with the API token (else sg-token)")
+    parser = command_line.parser("sipgate", __doc__)
     parser.add_argument("--flow-id", default=DEMO_FLOW)
     parser.add_argument("--flow-number", default=DEMO_NUMBER)
-    parser.add_argument("--script", type=Path, default=_DEFAULT_SCRIPT, help="a .toml or .json file")
-    parser.add_argument("--speed", type=float, default=1.0, help="how many times faster than life calls are")
     parser.add_argument("--answer-cap-seconds", type=float, default=4.0, help="later answers to webhooks don't count")
-    parser.add_argument("--history-limit", type=int, default=20_000, help="how much detail is kept; counts are exact")
-    parser.add_argument("--timeline", action="store_true", help="print what happens, one JSON object a line")
     return parser.parse_args()
 
 
@@ -49,13 +25,13 @@ def _settings(arguments: argparse.Namespace) -> SipgateSettings:
         id=arguments.flow_id,
         phone_number=arguments.flow_number or None,
         webhook_url=arguments.webhook_url,
-        webhook_secret=os.environ[arguments.webhook_secret_env] if arguments.webhook_secret_env else None,
+        webhook_secret=command_line.from_environment(arguments.webhook_secret_env),
     )
     return SipgateSettings(
         host=arguments.host,
         port=arguments.port,
         control_port=arguments.control_port,
-        token=os.environ[arguments.token_env] if arguments.token_env else SipgateSettings().token,
+        token=command_line.from_environment(arguments.token_env) or SipgateSettings().token,
         flows=(flow,),
         script=script.load(arguments.script),
         speed=arguments.speed,
@@ -64,35 +40,10 @@ def _settings(arguments: argparse.Namespace) -> SipgateSettings:
     )
 
 
-def _print_line(happening: Happening) -> None:
-    print(msgspec.json.encode(happening).decode(), flush=True)
-
-
-async def _run(settings: SipgateSettings, *, timeline: bool) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with SipgateSimulator(settings) as simulator:
-            if timeline:
-                simulator.history.observe(_print_line)
-            if simulator.control_url is not None:
-                print(f"control on {simulator.control_url}", flush=True)
-            print(f"listening on {simulator.base_url}", flush=True)
-            async for _ in signals:
-                return
-
-
-def _raise_file_limit() -> None:
-    """A thousand calls at once are a thousand connections."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main() -> None:
     """Run until a signal comes."""
     arguments = _arguments()
-    _raise_file_limit()
-    settings = _settings(arguments)
-    timeline: bool = arguments.timeline
-    anyio.run(lambda: _run(settings, timeline=timeline), backend_options={"use_uvloop": True})
+    command_line.run(SipgateSimulator(_settings(arguments)), timeline=arguments.timeline)
 
 
 if __name__ == "__main__":
