@@ -5,6 +5,7 @@ as they come. Everything else kcat can do, and talking to anything but an unencr
 
     -b HOST:PORT -P -t TOPIC -k KEY                           produce each line of standard input
     -b HOST:PORT -C -t TOPIC -o beginning|end [-e] -f FORMAT   consume; -e: stop at the end; %k %s %p %o, \n and \t
+                                                              without -q standard error tells when the end is reached
 """
 
 from __future__ import annotations
@@ -43,11 +44,17 @@ async def _produce(bus: Bus, options: argparse.Namespace) -> None:
 
 async def _consume(bus: Bus, options: argparse.Namespace) -> None:
     async with bus.tail(options.t, from_beginning=options.o == "beginning") as tail:
+        is_told = options.q
         while True:
             for record in await tail.poll(max_records=500, timeout_seconds=_POLL_SECONDS):
                 sys.stdout.buffer.write(_formatted(options.f, record))
             sys.stdout.buffer.flush()
-            if options.e and tail.lag() == 0:
+            if tail.lag():
+                continue
+            if not is_told:
+                is_told = True
+                print(f"% Reached end of topic {options.t}", file=sys.stderr, flush=True)
+            if options.e:
                 return
 
 
@@ -76,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", default="end", choices=["beginning", "end"], help="where to begin")
     parser.add_argument("-e", action="store_true", help="stop at the end")
     parser.add_argument("-f", default="%s\\n", metavar="FORMAT")
-    for ignored in ("-q", "-u"):
-        parser.add_argument(ignored, action="store_true", help="taken and ignored: it is so anyway")
+    parser.add_argument("-q", action="store_true", help="do not say when the end was reached")
+    parser.add_argument("-u", action="store_true", help="taken and ignored: it is so anyway")
     parser.add_argument("-X", action="append", metavar="NAME=VALUE", help="taken and ignored")
     return parser
 

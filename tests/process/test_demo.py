@@ -31,6 +31,7 @@ CALL_SECONDS = 90.0
 END_SECONDS = 45.0
 STEP_SECONDS = 20.0
 POLL_SECONDS = 0.1
+SHIPPED = Path(quickstart.__file__).parent / quickstart.FILE
 KEPT = "Everything goes on until Ctrl-C"
 LINE = re.compile(r"^ {2} *[+-]\d+\.\d{3} s {2}[\w ]{7} {2}\S", re.MULTILINE)
 NUMBERS = ("15790000687", "15790000688", "15790000691", "15790000700")
@@ -109,7 +110,7 @@ def test_one_call_end_to_end(tmp_path: Path) -> None:
         r"action +speak .*, hangup",
         r"phone +call over: ended by agent",
     )
-    assert re.search("(?s)" + ".*".join(stations), demo.timeline), demo.text
+    assert re.search("(?s)" + ".*".join(stations), demo.by_time), demo.text
     assert re.search(r"dials of demo-1 .* 1   ok, exactly 1", demo.text)
     assert re.search(r"questions answered .* (\d+) of \1   ok", demo.text)
     assert re.search(r"exit code after SIGTERM +0   ok", demo.text)
@@ -215,7 +216,7 @@ def test_kept_demo_takes_the_lines_it_prints(tmp_path: Path) -> None:
 
         watched, mine = tmp_path / "watched", tmp_path / "mine"
         with _in_background(steps, "what happens", watched), _in_background(steps, "be the agent", mine):
-            time.sleep(3)  # nothing tells when a consumer has found its place
+            _until_they_listen(steps, watched, mine)
             _shell(steps, "a call that asks for you")
             demo.until(lambda text: 'agent says "Hello from a shell."' in text, seconds=STEP_SECONDS)
             demo.until(lambda _: "assistant.finished" in watched.read_text(), seconds=STEP_SECONDS)
@@ -269,8 +270,9 @@ def test_kept_demo_is_steered_by_hand(tmp_path: Path, provider: str) -> None:
     with running(tmp_path / "output", "-m", "bridge", "demo", "--keep", "--provider", provider) as demo:
         demo.until(lambda text: "logs lie beside it" in text, seconds=CALL_SECONDS)
         steps = _printed_steps(demo.text)
-        with _in_background(steps, "be the agent", tmp_path / "mine"):
-            time.sleep(3)  # nothing tells when a consumer has found its place
+        mine = tmp_path / "mine"
+        with _in_background(steps, "be the agent", mine):
+            _until_they_listen(steps, mine)
             _shell(steps, "a call that asks for you")
             demo.until(lambda text: re.search(r"(?s)demo-3.*call over: ended by agent", text), seconds=STEP_SECONDS)
         demo.process.send_signal(signal.SIGINT)
@@ -292,7 +294,7 @@ def test_killed_demo_leaves_nobody_behind(tmp_path: Path) -> None:
 
 def test_ports_that_are_taken_are_replaced(tmp_path: Path) -> None:
     """The written configuration is the shipped one but for its ports, and nobody else's port is in it."""
-    shipped = (Path(quickstart.__file__).parent / quickstart.FILE).read_text()
+    shipped = SHIPPED.read_text()
     taken = tomllib.loads(shipped)["management"]["port"]
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -313,7 +315,7 @@ def test_shipped_ports_are_one_demos(tmp_path: Path) -> None:
 
         settings = quickstart.write(tmp_path, takes_shipped_ports=is_ours)
 
-    shipped = tomllib.loads((Path(quickstart.__file__).parent / quickstart.FILE).read_text())
+    shipped = tomllib.loads(SHIPPED.read_text())
     assert settings.management[1] != shipped["management"]["port"]
     assert f":{shipped['ingress']['port']}/" not in settings.webhook_url
 
@@ -361,15 +363,26 @@ def _shell(steps: dict[str, str], about: str) -> str:
 
 @contextmanager
 def _in_background(steps: dict[str, str], about: str, output: Path) -> Iterator[None]:
-    """A step that goes on until Ctrl-C."""
+    """A step that goes on until Ctrl-C; without the `-q` of the line it says when it listens."""
+    script = [each.replace(" -q ", " ") for each in _script(steps, about)]
     with (
         output.open("wb") as log,
-        subprocess.Popen(_script(steps, about), stdout=log, stderr=log, start_new_session=True) as process,
+        subprocess.Popen(script, stdout=log, stderr=log, start_new_session=True) as process,
     ):
         try:
             yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _until_they_listen(steps: dict[str, str], *outputs: Path) -> None:
+    """Return when each of these consumers has found its place; kcat says so of each partition, the stand-in once."""
+    has_kcat = not any(why.startswith("in each terminal first") for why in steps)
+    places = tomllib.loads(SHIPPED.read_text())["topics"]["partitions"] if has_kcat else 1
+    deadline = time.monotonic() + STEP_SECONDS
+    while any(output.read_text().count("Reached end of topic") < places for output in outputs):
+        assert time.monotonic() < deadline, [output.read_text() for output in outputs]
+        time.sleep(POLL_SECONDS)
 
 
 def _descendants(pid: int) -> set[int]:
