@@ -18,20 +18,22 @@ import anyio
 import msgspec
 import pytest
 
-from bridge.model.actions import Action
+from bridge.model.actions import Action, Hangup
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Misconfigured, Poison, Unverified
+from bridge.model.errors import Misconfigured, Poison, Unavailable, Unverified
 from bridge.model.events import event_type
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.model.validation import convert_toml
 from bridge.providers.protocol import (
     Answer,
     AnswersQuestions,
+    CanControl,
     ConnectionContext,
     Heard,
     Plan,
     Provider,
     ProviderKind,
+    Rejected,
     Webhook,
 )
 from tests.support.raw_http import RawConnection, RawServer, Script, answering, http_answer, raw_server
@@ -188,6 +190,51 @@ class ProviderSuite:
         async with raw_server(script) as server, self.connection(server.url) as provider:
             outcome = await provider.dial(plan_of(provider.check(self.harness.command, call_id="call_1")))
         return outcome, server
+
+    async def control_against(
+        self, answers: Sequence[bytes], session: str, given: Sequence[Action]
+    ) -> tuple[list[tuple[str, bytes]], Exception | None]:
+        """Have actions done in a live call: request lines and bodies, and the error.
+
+        The server gives each connection one of these answers, in order, and ends it.
+        """
+        waiting, error = iter(answers), None
+
+        async def answer_next(connection: RawConnection) -> None:
+            await connection.read_request()
+            await connection.send(next(waiting))
+
+        async with raw_server(answer_next) as server, self.connection(server.url) as provider:
+            assert isinstance(provider, CanControl)
+            try:
+                await provider.control(session, given)
+            except (Poison, Rejected, Unavailable) as caught:
+                error = caught
+        parts = [request.partition(b"\r\n\r\n") for request in server.requests]
+        return [(head.partition(b"\r\n")[0].decode(), body) for head, _, body in parts], error
+
+    async def check_replies(self, reply: Mapping[str, object], expected: Mapping[str, tuple[float, object]]) -> None:
+        """With these settings of `reply`: how long each payload waits, and how it is answered then (None: no body)."""
+        async with self.connection(reply=reply) as provider:
+            assert isinstance(provider, AnswersQuestions)
+            for payload, (seconds, wire) in expected.items():
+                heard = await self.heard(provider, payload)
+                assert provider.reply_seconds(heard) == seconds, payload
+                body = provider.fallback(heard).body
+                assert (self.harness.wire.read_answer(body) if body else None) == wire, payload
+
+    def check_takes_no_answer(self, provider: AnswersQuestions, heard: Heard) -> None:
+        """Nobody waits: the event is acknowledged at once, and actions in answer to it are refused."""
+        assert provider.reply_seconds(heard) == 0
+        assert provider.answer(heard, []) == provider.fallback(heard) == self.harness.nothing
+        with pytest.raises(Poison, match=r"\$\.actions: "):
+            provider.answer(heard, [Hangup()])
+
+    async def heard(self, provider: Provider, payload: str, path: str = "") -> Heard:
+        """The event of a payload that came to this path."""
+        webhook = self.webhook(self.harness.payload(payload), self.harness.webhook_secrets[0])
+        (heard,) = provider.parse(provider.verify(msgspec.structs.replace(webhook, path=path)))
+        return heard
 
     def hear(self, provider: Provider, body: bytes) -> Sequence[Heard]:
         """A proven webhook with this body, read."""

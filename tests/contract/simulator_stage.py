@@ -1,15 +1,21 @@
-"""What the tests of the simulated sipgate share: a stage with an agent that answers webhooks, and a raw client.
+"""What the tests of the simulated providers share: agents that answer webhooks, a raw client, and a stage for sipgate.
 
-The agent is a function from an event to an answer; the client speaks HTTP by hand, so that nothing of an adapter or an
-HTTP library stands between a test and the wire.
+An agent is a function from an event to an answer; the client speaks HTTP by hand, so that nothing of an adapter or an
+HTTP library stands between a test and the wire. As processes all simulators behave alike, so that test is here too.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
+
+import anyio
 
 from bridge.demo.simulators import faults, http1
 from bridge.demo.simulators.connection import Exchange
@@ -21,6 +27,21 @@ from bridge.demo.simulators.sipgate import DEMO_FLOW, Flow, SipgateSettings, Sip
 CALLEE = "4915790000687"
 Event = dict[str, Any]
 Answers = Callable[[Event], object]
+Body = TypeVar("Body")
+"""What stands in a webhook: JSON or a form."""
+
+
+class Hearing(Protocol):
+    """Who takes webhooks."""
+
+    url: str
+
+    async def handle(self, exchange: Exchange) -> faults.Reply:
+        """One webhook."""
+        ...
+
+
+Hears = TypeVar("Hears", bound=Hearing)
 
 
 @dataclass
@@ -54,12 +75,49 @@ class Agent:
         return [event["type"] for event in self.events]
 
 
+@dataclass
+class HooksAgent(ABC, Generic[Body]):
+    """The other side of a provider with a URL for each hook: answers with what `answers` gives for a hook (None: 204)."""
+
+    answers: Callable[[str, Body], object]
+    url: str = ""
+    posts: list[tuple[str, Body, Exchange]] = field(default_factory=list)
+
+    @abstractmethod
+    def read(self, body: bytes) -> Body:
+        """What stands in a webhook."""
+
+    @abstractmethod
+    def written(self, given: object) -> Answer:
+        """The answer that says this."""
+
+    async def handle(self, exchange: Exchange) -> faults.Reply:
+        """One webhook."""
+        body = self.read(exchange.body)
+        word = exchange.path.removeprefix("/hooks/").partition("/")[0]
+        self.posts.append((word, body, exchange))
+        given = self.answers(word, body)
+        if isinstance(given, Answer | faults.Hang | faults.Close | faults.Reset):
+            return given
+        return Answer(status=204) if given is None else self.written(given)
+
+    def of(self, word: str) -> list[Body]:
+        """What came to one hook."""
+        return [body for name, body, _ in self.posts if name == word]
+
+
+@asynccontextmanager
+async def listening(agent: Hears, path: str = "/webhooks/demo") -> AsyncIterator[Hears]:
+    """The agent, which takes webhooks at this path now."""
+    async with http1.serve(agent.handle) as server:
+        agent.url = f"{server.base_url}{path}"
+        yield agent
+
+
 @asynccontextmanager
 async def stage(answers: Answers, *callees: Callee, **settings: Any) -> AsyncIterator[tuple[SipgateSimulator, Agent]]:
     """A simulator with these callees, and an agent that answers like this."""
-    agent = Agent(answers)
-    async with http1.serve(agent.handle) as server:
-        agent.url = f"{server.base_url}/webhooks/demo"
+    async with listening(Agent(answers)) as agent:
         flow = Flow(webhook_url=agent.url, webhook_secret="s3cret")
         whole: dict[str, Any] = {
             "flows": (flow, Flow(id="numberless", phone_number=None)),
@@ -125,3 +183,58 @@ def reminder(event: Event) -> object:
             return action(event, "speak", text="Pardon?", user_input_timeout_seconds=5)
         case _:
             return None
+
+
+# ---- simulators as processes
+
+
+@asynccontextmanager
+async def _process(
+    module: str, *arguments: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"HOOK": "s3cret"},
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _address(output: asyncio.StreamReader, what: str) -> str:
+    return (await output.readline()).decode().removeprefix(f"{what} on ").strip()
+
+
+async def one_call_of_a_process(
+    vendor: str, agent: Agent, dial: Callable[[str], Awaitable[tuple[int, object]]], *arguments: str, status: int = 200
+) -> list[str]:
+    """A simulator as a process, for one call: what happened, as its timeline says.
+
+    It says where it listens (its control port first, where `arguments` ask for one) and ends with code 0 on SIGTERM.
+    `dial` asks the address that it gets for a call, which is answered with `status`.
+    """
+    whole = ("--webhook-secret-env", "HOOK", "--speed", "200", "--timeline", *arguments)
+    seen: list[str] = []
+    async with (
+        listening(agent, path="") as heard,
+        _process(f"bridge.demo.simulators.{vendor}", "--webhook-url", heard.url, *whole) as (process, output),
+    ):
+        with anyio.fail_after(20):
+            control = await _address(output, "control") if "--control-port" in arguments else None
+            url = await _address(output, "listening")
+            assert (await dial(url))[0] == status
+            while not seen or seen[-1] != "call over":
+                seen.append(json.loads(await output.readline())["what"])
+            if control is not None:
+                assert (await request(control, "GET", "/_sim/history"))[0] == 200
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    return seen

@@ -19,7 +19,7 @@ from bridge.model.commands import PlaceCall
 from bridge.model.errors import Poison, Unverified
 from bridge.model.outcome import Accepted, NotSent, Refused, Unknown
 from bridge.providers.catalogue import KINDS
-from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Heard, Provider, Webhook
+from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Webhook
 from tests.contract.provider_suite import CONNECTION, NOW, Dial, Harness, ProviderSuite, Refusal, Rendering, plan_of
 from tests.support.raw_http import answering, http_answer, raw_server
 
@@ -187,11 +187,6 @@ class TestHmsSovereign(ProviderSuite):
 
     harness = HARNESS
 
-    async def heard(self, provider: Provider, file: str) -> Heard:
-        """The event of a payload."""
-        (heard,) = self.hear(provider, self.harness.payload(file))
-        return heard
-
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     async def request(self, options: dict[str, Any], **changes: Any) -> tuple[bytes, Any]:
@@ -320,10 +315,8 @@ class TestHmsSovereign(ProviderSuite):
     )
     async def test_a_call_is_known_by_our_reference(self, file: str, path: str, known_by: tuple[str, ...]) -> None:
         """From the metadata, which is signed; else from the path. Whichever event carries it may be the first."""
-        body = self.harness.payload(file)
-        webhook = msgspec.structs.replace(self.webhook(body, "HOOK_OLD"), path=path)
         async with self.connection() as provider:
-            (heard,) = provider.parse(provider.verify(webhook))
+            heard = await self.heard(provider, file, path)
         assert heard.known_by == known_by
         assert heard.starts_session or len(known_by) == 1
 
@@ -436,10 +429,7 @@ class TestHmsSovereign(ProviderSuite):
             assert isinstance(provider, AnswersQuestions)
             assert (heard.waits, heard.starts_session, heard.ends_session) == (waits, starts, ends)
             if not waits:
-                assert provider.reply_seconds(heard) == 0
-                assert provider.answer(heard, []) == provider.fallback(heard) == Answer(200, b"{}")
-                with pytest.raises(Poison, match=r"\$\.actions: "):
-                    provider.answer(heard, [actions.Hangup()])
+                self.check_takes_no_answer(provider, heard)
 
     @pytest.mark.parametrize(
         ("given", "field"),

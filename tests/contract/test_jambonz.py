@@ -17,16 +17,12 @@ import pytest
 
 from bridge.model import actions, events
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Misconfigured, Poison, Unavailable, Unverified
+from bridge.model.errors import Misconfigured, Unavailable, Unverified
 from bridge.model.outcome import Accepted, NotSent, Outcome, Refused, Unknown
 from bridge.providers.catalogue import KINDS
 from bridge.providers.protocol import (
-    Answer,
     AnswersQuestions,
-    CanControl,
     CanFind,
-    Heard,
-    Provider,
     Rejected,
     Webhook,
 )
@@ -40,7 +36,7 @@ from tests.contract.provider_suite import (
     Rendering,
     plan_of,
 )
-from tests.support.raw_http import RawConnection, answering, http_answer, raw_server
+from tests.support.raw_http import answering, http_answer, raw_server
 
 SECRETS = {"VG_TOKEN": "b2c41a36-9b1c-4f8a-8a1f-0c0cf5f0a111", "HOOK_OLD": "wh_secret_old", "HOOK_NEW": "wh_secret_nëw"}
 ACCOUNT = "9351f46a-678c-43f5-b8a6-d4eb58d131af"
@@ -221,13 +217,6 @@ class TestCognigy(ProviderSuite):
 
     harness = HARNESS
 
-    async def heard(self, provider: Provider, file: str, path: str = "") -> Heard:
-        """The event of a payload that came to this path."""
-        body = self.harness.payload(file)
-        webhook = msgspec.structs.replace(self.webhook(body, "HOOK_OLD"), path=path)
-        (heard,) = provider.parse(provider.verify(webhook))
-        return heard
-
     async def test_no_actions_ask_for_nothing(self) -> None:
         """An empty list holds the call: without a verb left it would be hung up (contract 8)."""
         async with self.connection() as provider:
@@ -259,8 +248,7 @@ class TestCognigy(ProviderSuite):
     async def test_a_sip_callee_is_not_repeated_in_an_outcome(self) -> None:
         """The user of a SIP URI is personal too."""
         body = _msg("cannot reach sip:alice@sip.example here")
-        async with raw_server(answering(http_answer(400, body))) as server, self.connection(server.url) as provider:
-            outcome = await provider.dial(plan_of(provider.check(self.harness.command, call_id="call_1")))
+        outcome, _ = await self.dial_against(answering(http_answer(400, body)))
         assert isinstance(outcome, Refused)
         assert outcome.detail == "cannot reach sip:***@sip.example here"
 
@@ -389,10 +377,7 @@ class TestCognigy(ProviderSuite):
             ours = "customerData" in msgspec.json.decode(heard.raw) and file != "status_of_a_leg"
             assert heard.known_by == (("ref/call_1",) if ours else ())
             if not heard.waits:
-                assert provider.reply_seconds(heard) == 0
-                assert provider.answer(heard, []) == provider.fallback(heard) == Answer(status=204)
-                with pytest.raises(Poison, match=r"\$\.actions: "):
-                    provider.answer(heard, [actions.Hangup()])
+                self.check_takes_no_answer(provider, heard)
 
     @pytest.mark.parametrize(
         ("file", "path", "kind", "known_by"),
@@ -463,14 +448,9 @@ class TestCognigy(ProviderSuite):
             "answer_outbound": (6, filler),
             "gather_timeout": (6, [{"verb": "hangup"}]),
             "dial_finished": (2, HOLD),
+            "status_error": (0, None),
         }
-        async with self.connection(reply=reply) as provider:
-            assert isinstance(provider, AnswersQuestions)
-            for file, (seconds, wire) in expected.items():
-                heard = await self.heard(provider, file)
-                assert provider.reply_seconds(heard) == seconds, file
-                assert msgspec.json.decode(provider.fallback(heard).body) == wire, file
-            assert provider.reply_seconds(await self.heard(provider, "status_error")) == 0
+        await self.check_replies(reply, expected)
 
     # --- control -----------------------------------------------------------------------------------------------------
 
@@ -478,20 +458,8 @@ class TestCognigy(ProviderSuite):
         self, answers: list[bytes], *given: actions.Action
     ) -> tuple[list[tuple[str, Any]], Exception | None]:
         """Have actions done against a server that answers like this, one each: request lines and bodies, the error."""
-        waiting, error = iter(answers), None
-
-        async def answer_next(connection: RawConnection) -> None:
-            await connection.read_request()
-            await connection.send(next(waiting))
-
-        async with raw_server(answer_next) as server, self.connection(server.url) as provider:
-            assert isinstance(provider, CanControl)
-            try:
-                await provider.control(SID, given)
-            except (Poison, Rejected, Unavailable) as caught:
-                error = caught
-        parts = [request.partition(b"\r\n\r\n") for request in server.requests]
-        return [(head.partition(b"\r\n")[0].decode(), msgspec.json.decode(body)) for head, _, body in parts], error
+        requests, error = await self.control_against(answers, SID, given)
+        return [(line, msgspec.json.decode(body)) for line, body in requests], error
 
     async def test_control_is_one_put_for_each(self) -> None:
         """In order: keys one by one, a raw body as it is, the end."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import AsyncIterator
 
 import anyio
 import msgspec
@@ -18,33 +17,21 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from bridge.ingress.asgi import Receive, Scope, Send, read_body
 from bridge.ingress.guarded import ServerLimits
+from tests.contract import server_stage
+from tests.contract.server_stage import echo, served
 from tests.support.wire import CHUNKED, GET, Echo, Held, Served, Wire, post, serving
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = ServerLimits(
-    max_header_bytes=4_096,
-    max_body_bytes=65_536,
-    max_pipelined=4,
-    receive_timeout_seconds=0.5,
-    send_timeout_seconds=0.5,
-    keep_alive_seconds=0.5,
-    grace_seconds=0.4,
-    drain_seconds=5.0,
-)
+__all__ = ["echo", "served"]
+
+LIMITS = msgspec.structs.replace(server_stage.LIMITS, send_timeout_seconds=0.5, keep_alive_seconds=0.5)
 
 
 @pytest.fixture
-def echo() -> Echo:
-    """The handler of most tests."""
-    return Echo()
-
-
-@pytest.fixture
-async def served(echo: Echo) -> AsyncIterator[Served]:
-    """A server that answers with what it is sent."""
-    async with serving(echo, LIMITS) as served:
-        yield served
+def limits() -> ServerLimits:
+    """Where a peer that does not read is cut soon, too."""
+    return LIMITS
 
 
 async def trickle(wire: Wire, piece: bytes) -> None:

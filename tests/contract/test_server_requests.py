@@ -7,39 +7,17 @@ Sizes and deadlines are in test_server_probes.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import anyio.lowlevel
 import pytest
 
 from bridge.ingress.asgi import Disconnected, Receive, Scope, Send, read_body, respond
-from bridge.ingress.guarded import ServerLimits
+from tests.contract.server_stage import LIMITS, echo, limits, served
 from tests.support.wire import CHUNKED, GET, Answer, Echo, Held, Served, post, serving
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = ServerLimits(
-    max_header_bytes=4_096,
-    max_body_bytes=65_536,
-    max_pipelined=4,
-    receive_timeout_seconds=0.5,
-    grace_seconds=0.4,
-    drain_seconds=5.0,
-)
-
-
-@pytest.fixture
-def echo() -> Echo:
-    """The handler of most tests."""
-    return Echo()
-
-
-@pytest.fixture
-async def served(echo: Echo) -> AsyncIterator[Served]:
-    """A server that answers with what it is sent."""
-    async with serving(echo, LIMITS) as served:
-        yield served
+__all__ = ["echo", "limits", "served"]
 
 
 @pytest.mark.parametrize(

@@ -4,26 +4,21 @@ Each test places or takes calls at a hundred times life's speed, answers the web
 sent, what was done with the answers and what the history remembers.
 """
 
-import asyncio
 import hashlib
 import hmac
 import json
-import os
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import pytest
 
-from bridge.demo.simulators import faults, http1, script
+from bridge.demo.simulators import faults, script
 from bridge.demo.simulators.faults import Answer
 from bridge.demo.simulators.hms_sovereign import DEMO_ASSISTANT, HmsSettings, HmsSimulator
 from bridge.demo.simulators.script import Callee, Say, Script
-from tests.contract.simulator_stage import CALLEE, Agent, over, request
+from tests.contract.simulator_stage import CALLEE, Agent, listening, one_call_of_a_process, over, request
 
 pytestmark = pytest.mark.anyio
 
@@ -45,9 +40,7 @@ async def stage(
     answers: Callable[[Message], object], *callees: Callee, **settings: Any
 ) -> AsyncIterator[tuple[HmsSimulator, Agent]]:
     """A simulator with these callees, and an agent that answers like this."""
-    agent = Agent(lambda event: answers(event["message"]))
-    async with http1.serve(agent.handle) as server:
-        agent.url = f"{server.base_url}/webhooks/demo"
+    async with listening(Agent(lambda event: answers(event["message"]))) as agent:
         whole: dict[str, Any] = {
             "webhook_url": agent.url,
             "webhook_secret": "s3cret",
@@ -331,34 +324,6 @@ async def test_webhook_faults() -> None:
 
 async def test_as_a_process() -> None:
     """It says where it listens, prints its timeline, and ends with code 0 on SIGTERM."""
-    arguments = ["--webhook-secret-env", "HOOK", "--speed", "200", "--timeline", "--control-port", "0"]
-    async with http1.serve(Agent(lambda event: helpful(event["message"])).handle) as server:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bridge.demo.simulators.hms_sovereign",
-            "--webhook-url",
-            server.base_url,
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"HOOK": "s3cret"},
-        )
-        assert process.stdout is not None
-        try:
-            with anyio.fail_after(20):
-                control = (await process.stdout.readline()).decode().removeprefix("control on ").strip()
-                url = (await process.stdout.readline()).decode().removeprefix("listening on ").strip()
-                assert (await dial(url))[0] == 200
-                seen: list[dict[str, Any]] = []
-                while not seen or seen[-1]["what"] != "call over":
-                    seen.append(json.loads(await process.stdout.readline()))
-                assert (await request(control, "GET", "/_sim/history"))[0] == 200
-                process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert {"dial received", "answered", "webhook", "webhook answered", "callee says"} <= {
-        each["what"] for each in seen
-    }
+    agent = Agent(lambda event: helpful(event["message"]))
+    happened = await one_call_of_a_process("hms_sovereign", agent, dial, "--control-port", "0")
+    assert {"dial received", "answered", "webhook", "webhook answered", "callee says"} <= set(happened)

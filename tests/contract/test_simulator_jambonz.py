@@ -10,16 +10,12 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import pytest
 
-from bridge.demo.simulators import faults, http1
-from bridge.demo.simulators.connection import Exchange
-from bridge.demo.simulators.faults import Answer, AnswerLate, Delay, Duplicate, Hang, Reset, WrongSecret
-from bridge.demo.simulators.history import History
+from bridge.demo.simulators.faults import Answer, AnswerLate, Delay, Duplicate, Reset, WrongSecret
 from bridge.demo.simulators.jambonz import (
     DEMO_ACCOUNT,
     DEMO_APPLICATION,
@@ -40,7 +36,7 @@ from bridge.demo.simulators.script import (
     WebhookRule,
 )
 from bridge.demo.simulators.webhooks import Delivery
-from tests.contract.simulator_stage import request
+from tests.contract.simulator_stage import HooksAgent, listening, over, request
 
 pytestmark = pytest.mark.anyio
 
@@ -57,27 +53,17 @@ SPEECH = {
 }
 
 
-@dataclass
-class Agent:
-    """The other side: hears hooks, answers with what `answers` gives for a path's last word (None: 204)."""
+class Agent(HooksAgent[Body]):
+    """The other side: hears hooks, answers with JSON."""
 
-    answers: Answers
-    url: str = ""
-    posts: list[tuple[str, Body, Exchange]] = field(default_factory=list)
+    def read(self, body: bytes) -> Body:
+        """An object."""
+        found: Body = json.loads(body)
+        return found
 
-    async def handle(self, exchange: Exchange) -> faults.Reply:
-        """One hook."""
-        body = json.loads(exchange.body)
-        word = exchange.path.removeprefix("/hooks/").partition("/")[0]
-        self.posts.append((word, body, exchange))
-        given = self.answers(word, body)
-        if isinstance(given, Answer | Hang | Reset):
-            return given
-        return Answer(status=204) if given is None else Answer(status=200, body=json.dumps(given))
-
-    def of(self, word: str) -> list[Body]:
-        """The bodies that came to one hook."""
-        return [body for name, body, _ in self.posts if name == word]
+    def written(self, given: object) -> Answer:
+        """Verbs."""
+        return Answer(status=200, body=json.dumps(given))
 
     @property
     def statuses(self) -> list[str]:
@@ -88,9 +74,7 @@ class Agent:
 @asynccontextmanager
 async def stage(answers: Answers, *callees: Callee, **settings: Any) -> AsyncIterator[tuple[JambonzSimulator, Agent]]:
     """A simulator with these callees, and an agent that answers like this."""
-    agent = Agent(answers)
-    async with http1.serve(agent.handle) as server:
-        agent.url = f"{server.base_url}/hooks"
+    async with listening(Agent(answers), "/hooks") as agent:
         app = Application(call_hook=f"{agent.url}/call", call_status_hook=f"{agent.url}/status")
         whole = {"applications": (app,), "script": Script(callees=callees), "speed": 100.0, **settings}
         async with JambonzSimulator(JambonzSettings(**whole)) as simulator:
@@ -117,11 +101,6 @@ async def put(simulator: JambonzSimulator, sid: str, body: Body) -> tuple[int, b
     return await request(simulator.base_url, "PUT", f"/v1/Accounts/{DEMO_ACCOUNT}/Calls/{sid}", body=body, **headers)
 
 
-def over(history: History) -> bool:
-    """A call is over and all its webhooks are answered."""
-    return any(call.ended and call.webhooks == call.answers for call in history.calls.values())
-
-
 def hanging_up(word: str, _: Body) -> object:
     """Answer the first question with the end."""
     return None if word in {"status", "amd"} else HANG_UP
@@ -140,7 +119,7 @@ async def test_a_call_is_placed(flavour: str, spelt: str) -> None:
             simulator, {"application_sid": DEMO_APPLICATION, "from": "+1617", "to": to, "tag": tag, "timeout": 20}
         )
         placed = json.loads(body)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert (status, placed.keys()) == (201, {"sid", spelt})
         for _, sent, _ in agent.posts:
             assert (sent["call_sid"], sent["call_id"], sent["customerData"]) == (placed["sid"], placed[spelt], tag)
@@ -188,7 +167,7 @@ async def test_cognigy_takes_a_url_to_notify() -> None:
         await dial(
             simulator, notifyUrl=f"{agent.url}/status/c-1#rc=3&rp=ct,5xx", amd={"actionHook": f"{agent.url}/amd"}
         )
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert agent.statuses == ["trying", "ringing", "in-progress", "completed"]
         assert [body["type"] for body in agent.of("amd")] == ["amd_human_detected", "amd_stopped"]
         assert not agent.of("call")
@@ -200,7 +179,7 @@ async def test_hooks_are_signed() -> None:
     rule = WebhookRule(on="ringing", fault=WrongSecret())
     async with stage(hanging_up, Callee(webhook_faults=(rule,))) as (simulator, agent):
         await dial(simulator)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         for _, body, exchange in agent.posts:
             moment, proof = exchange.headers["jambonz-signature"].split(",")
             signed = moment.removeprefix("t=").encode() + b"." + exchange.body
@@ -221,7 +200,7 @@ async def test_nobody_answers(callee: Callee, refusals: dict[str, int], final: s
     """One final status, and no `completed`."""
     async with stage(hanging_up, callee, refusals=refusals) as (simulator, agent):
         await dial(simulator, timeout=10)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert (agent.statuses[0], agent.statuses[-1], len(agent.statuses)) == ("trying", final, 3)
         assert agent.of("status")[-1]["sip_status"] == sip_status
 
@@ -247,7 +226,7 @@ async def test_a_conversation() -> None:
 
     async with stage(answers, Callee(turns=turns)) as (simulator, agent):
         await dial(simulator)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         [call] = simulator.history.calls.values()
         assert understood == ["speechDetected", "yes", "12", "timeout", "speechDetected", "stop"]
         assert (call.said[-1], call.ended_by) == ("agent: Bye", "agent")
@@ -267,7 +246,7 @@ async def test_a_held_call() -> None:
 
     async with stage(lambda word, _: None if word == "status" else next(asked)) as (simulator, agent):
         await dial(simulator)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert [word for word, _, _ in agent.posts if word != "status"] == ["call", "verb"]
         assert simulator.history.counts["calls.ran_out_of_verbs"] == 1
 
@@ -280,7 +259,7 @@ async def test_a_transfer(*, succeeds: bool, result: str) -> None:
 
     async with stage(answers, Callee(transfer_succeeds=succeeds)) as (simulator, agent):
         sid = await dial(simulator)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         legs = [body for body in agent.of("status") if "parent_call_sid" in body]
         assert [body["call_status"] for body in legs] == ["trying", result]
         assert {body["parent_call_sid"] for body in legs} == {sid}
@@ -304,7 +283,7 @@ async def test_answers_that_are_not_understood(answer: object, breach: str) -> N
     """Named, told to the status hook where the array is wrong; and the call ends for want of verbs."""
     async with stage(lambda word, _: None if word == "status" else answer) as (simulator, agent):
         await dial(simulator)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert [violation.detail for violation in simulator.history.violations] == [f"call_hook: {breach}"]
         told = [body["reason"] for body in agent.of("status") if "error" in body]
         assert told == ([] if isinstance(answer, Answer) else [breach])
@@ -347,7 +326,7 @@ async def test_control() -> None:
         assert (await put(simulator, sid, {"mute_status": "mute", "dtmf": {"digit": "1"}}))[0] == 400
         assert (await put(simulator, "5c1d3ac1-6a4b-4f43-a44b-32b8b9f5a1d2", {"call_status": "completed"}))[0] == 404
         assert (await put(simulator, sid, {"call_hook": f"{agent.url}/verb"}))[0] == 202
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         answer = await put(simulator, sid, {"call_status": "completed"})
         assert (answer[0], b"is gone" in answer[1]) == (422, True)
         assert simulator.history.counts["updates.dtmf"] == 1
@@ -358,7 +337,7 @@ async def test_a_ringing_call_is_cancelled() -> None:
     async with stage(hanging_up, Callee(rings_seconds=100)) as (simulator, agent):
         sid = await dial(simulator)
         assert (await put(simulator, sid, {"call_status": "no-answer"}))[0] == 202
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert agent.statuses[-1] == "no-answer"
 
 
@@ -366,7 +345,7 @@ async def test_somebody_calls() -> None:
     """Inbound: the answer hook at once, without a tag."""
     async with stage(hanging_up) as (simulator, agent):
         sid = simulator.inbound("+4915790000687")
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         [asked] = agent.of("call")
         assert (asked["call_sid"], asked["direction"], asked["from"]) == (sid, "inbound", "+4915790000687")
         assert "customerData" not in asked
@@ -397,7 +376,7 @@ async def test_statuses_come_mixed_and_twice() -> None:
     rules = (WebhookRule(on="trying", fault=Delay(seconds=0.5)), WebhookRule(on="completed", fault=Duplicate()))
     async with stage(hanging_up, Callee(webhook_faults=rules)) as (simulator, agent):
         await dial(simulator)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         await anyio.sleep(0.05)
         assert sorted(agent.statuses) == ["completed", "completed", "in-progress", "ringing", "trying"]
         assert agent.statuses[-1] == "trying"
@@ -415,7 +394,7 @@ async def test_a_hook_is_repeated_only_where_its_url_says_so() -> None:
     async with stage(failing) as (simulator, agent):
         hooks = {"call_hook": f"{agent.url}/call", "call_status_hook": f"{agent.url}/status/c#rc=3&rp=ct,5xx"}
         await dial(simulator, application_sid=None, **SPEECH, **hooks)
-        await simulator.wait_for(over, 5)
+        await simulator.wait_for(over(), 5)
         assert sorted(agent.statuses) == ["completed", "in-progress", "ringing", "trying", "trying", "trying"]
         assert (len(agent.of("call")), simulator.history.counts["webhooks.retried"]) == (1, 2)
 

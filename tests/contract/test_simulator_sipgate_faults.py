@@ -4,21 +4,26 @@ What each fault does on the wire is the matter of test_simulator_http1.py; here 
 the call, and what the history says of it.
 """
 
-import asyncio
 import json
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from bridge.demo.simulators import faults, http1, script
 from bridge.demo.simulators.faults import Answer
 from bridge.demo.simulators.script import Callee, Say, Script
-from tests.contract.simulator_stage import CALLEE, Agent, dial, over, reminder, request, silent, stage
+from tests.contract.simulator_stage import (
+    CALLEE,
+    Agent,
+    dial,
+    one_call_of_a_process,
+    over,
+    reminder,
+    request,
+    silent,
+    stage,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -184,36 +189,8 @@ def test_shipped_scripts_are_valid(path: Path) -> None:
     assert script.load(path).description
 
 
-async def test_as_a_process(tmp_path: Path) -> None:
+async def test_as_a_process() -> None:
     """It says where it listens, prints its timeline, and ends with code 0 on SIGTERM."""
-    arguments = ["--webhook-secret-env", "HOOK", "--speed", "200", "--timeline", "--control-port", "0"]
-    async with http1.serve(Agent(reminder).handle) as server:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bridge.demo.simulators.sipgate",
-            "--webhook-url",
-            server.base_url,
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"HOOK": "s3cret"},
-        )
-        assert process.stdout is not None
-        try:
-            with anyio.fail_after(20):
-                control = (await process.stdout.readline()).decode().removeprefix("control on ").strip()
-                url = (await process.stdout.readline()).decode().removeprefix("listening on ").strip()
-                assert (await dial(url))[0] == 201
-                seen: list[dict[str, Any]] = []
-                while not seen or seen[-1]["what"] != "call over":
-                    seen.append(json.loads(await process.stdout.readline()))
-                assert (await request(control, "GET", "/_sim/history"))[0] == 200
-                process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    happened = [line["what"] for line in seen]
+    happened = await one_call_of_a_process("sipgate", Agent(reminder), dial, "--control-port", "0", status=201)
     assert happened[:2] == ["dial received", "answered"]
     assert {"webhook", "webhook answered", "action", "agent says", "callee says"} <= set(happened)

@@ -4,29 +4,24 @@ Each test places calls at a hundred times life's speed, answers the webhooks its
 the history remembers.
 """
 
-import asyncio
 import hashlib
 import hmac
 import json
-import os
-import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import pytest
 
-from bridge.demo.simulators import faults, http1, script
+from bridge.demo.simulators import faults, script
 from bridge.demo.simulators.faults import Answer
 from bridge.demo.simulators.history import History
 from bridge.demo.simulators.script import Callee, Say, Script
 from bridge.demo.simulators.talkifai import DEMO_NUMBER, TalkifaiSettings, TalkifaiSimulator
 from bridge.demo.simulators.talkifai import Agent as Voice
-from tests.contract.simulator_stage import CALLEE, Agent, Event, request
+from tests.contract.simulator_stage import CALLEE, Agent, Event, listening, one_call_of_a_process, request
 
 pytestmark = pytest.mark.anyio
 
@@ -44,9 +39,7 @@ async def stage(
     answers: Callable[[Event], object], *callees: Callee, **settings: Any
 ) -> AsyncIterator[tuple[TalkifaiSimulator, Agent]]:
     """A simulator with these callees, and an agent that answers like this."""
-    agent = Agent(answers)
-    async with http1.serve(agent.handle) as server:
-        agent.url = f"{server.base_url}/webhooks/demo"
+    async with listening(Agent(answers)) as agent:
         whole: dict[str, Any] = {
             "webhook_url": agent.url,
             "webhook_secret": "s3cret",
@@ -226,32 +219,5 @@ async def test_inbound_calls_are_not_simulated() -> None:
 
 async def test_as_a_process() -> None:
     """It says where it listens, prints its timeline, and ends with code 0 on SIGTERM."""
-    arguments = ["--webhook-secret-env", "HOOK", "--speed", "200", "--timeline", "--agent-events"]
-    async with http1.serve(Agent(fine).handle) as server:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bridge.demo.simulators.talkifai",
-            "--webhook-url",
-            server.base_url,
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"HOOK": "s3cret"},
-        )
-        assert process.stdout is not None
-        try:
-            with anyio.fail_after(20):
-                url = (await process.stdout.readline()).decode().removeprefix("listening on ").strip()
-                assert (await dial(url))[0] == 200
-                seen: list[dict[str, Any]] = []
-                while not seen or seen[-1]["what"] != "call over":
-                    seen.append(json.loads(await process.stdout.readline()))
-                process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert {"dial received", "answered", "webhook", "webhook answered", "callee says"} <= {
-        each["what"] for each in seen
-    }
+    happened = await one_call_of_a_process("talkifai", Agent(fine), dial, "--agent-events")
+    assert {"dial received", "answered", "webhook", "webhook answered", "callee says"} <= set(happened)

@@ -11,16 +11,13 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from bridge.demo.simulators import faults, http1
-from bridge.demo.simulators.connection import Exchange
-from bridge.demo.simulators.faults import Answer, AnswerLate, Close, Delay, Duplicate, Hang, WrongSecret
-from bridge.demo.simulators.history import History
+from bridge.demo.simulators import faults
+from bridge.demo.simulators.faults import Answer, AnswerLate, Close, Delay, Duplicate, WrongSecret
 from bridge.demo.simulators.script import (
     Callee,
     DialRule,
@@ -34,7 +31,7 @@ from bridge.demo.simulators.script import (
 )
 from bridge.demo.simulators.twilio import DEMO_ACCOUNT, DEMO_NUMBER, TwilioSettings, TwilioSimulator, twiml
 from bridge.demo.simulators.webhooks import Delivery
-from tests.contract.simulator_stage import request
+from tests.contract.simulator_stage import HooksAgent, listening, over, request
 
 pytestmark = pytest.mark.anyio
 
@@ -46,29 +43,16 @@ Answers = Callable[[str, Form], object]
 WAIT_SECONDS = 5.0
 
 
-@dataclass
-class Agent:
-    """The other side: hears webhooks, answers with what `answers` gives for a path's last word (None: 204)."""
+class Agent(HooksAgent[Form]):
+    """The other side: hears webhooks, answers with TwiML."""
 
-    answers: Answers
-    url: str = ""
-    posts: list[tuple[str, Form, Exchange]] = field(default_factory=list)
+    def read(self, body: bytes) -> Form:
+        """A form."""
+        return dict(parse_qsl(body.decode(), keep_blank_values=True))
 
-    async def handle(self, exchange: Exchange) -> faults.Reply:
-        """One webhook."""
-        form = dict(parse_qsl(exchange.body.decode(), keep_blank_values=True))
-        word = exchange.path.removeprefix("/hooks/")
-        self.posts.append((word, form, exchange))
-        given = self.answers(word, form)
-        if isinstance(given, Answer | Hang | Close):
-            return given
-        if given is None:
-            return Answer(status=204)
+    def written(self, given: object) -> Answer:
+        """A document."""
         return Answer(status=200, headers={"Content-Type": "text/xml"}, body=str(given))
-
-    def of(self, word: str) -> list[Form]:
-        """The forms that came to one hook."""
-        return [form for name, form, _ in self.posts if name == word]
 
     @property
     def statuses(self) -> list[str]:
@@ -79,9 +63,7 @@ class Agent:
 @asynccontextmanager
 async def stage(answers: Answers, *callees: Callee, **settings: Any) -> AsyncIterator[tuple[TwilioSimulator, Agent]]:
     """A simulator with these callees, and an agent that answers like this."""
-    agent = Agent(answers)
-    async with http1.serve(agent.handle) as server:
-        agent.url = f"{server.base_url}/hooks"
+    async with listening(Agent(answers), "/hooks") as agent:
         whole = {"script": Script(callees=callees), "speed": 100.0, **settings}
         async with TwilioSimulator(TwilioSettings(**whole)) as simulator:
             yield simulator, agent
@@ -122,11 +104,6 @@ async def update(simulator: TwilioSimulator, sid: str, **form: str) -> tuple[int
     return await post(simulator, dict(form), path=f"{CALLS}/{sid}.json")
 
 
-def over(history: History) -> bool:
-    """A call is over and all its webhooks are answered."""
-    return any(call.ended and call.webhooks == call.answers for call in history.calls.values())
-
-
 def hanging_up(word: str, _: Form) -> object:
     """Answer each question with the end."""
     return None if word in {"status", "amd", "recording"} else HANG_UP
@@ -149,7 +126,7 @@ async def test_a_call_is_placed() -> None:
     """201, `queued`; statuses in order with their numbers, the request for TwiML, one session."""
     async with stage(hanging_up) as (simulator, agent):
         status, body = await post(simulator, order(agent))
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
 
         assert (status, body["status"], body["to"], body["from"]) == (201, "queued", CALLEE, DEMO_NUMBER)
         assert sorted(agent.of("status"), key=lambda form: form["SequenceNumber"]) == agent.of("status")
@@ -170,7 +147,7 @@ async def test_only_the_wanted_statuses_are_told() -> None:
     """Without a choice the last one."""
     async with stage(hanging_up) as (simulator, agent):
         await dial(simulator, agent, StatusCallbackEvent=None)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         assert agent.statuses == ["completed"]
 
 
@@ -252,7 +229,7 @@ async def test_a_call_that_nobody_takes(settings: dict[str, Any], callee: Callee
     """Its last status says why, and no TwiML is asked for."""
     async with stage(hanging_up, callee, **settings) as (simulator, agent):
         await dial(simulator, agent, Timeout="20")
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         assert agent.statuses[-1] == final
         assert (agent.of("status")[-1]["SipResponseCode"], agent.of("call")) == (sip_status, [])
 
@@ -273,7 +250,7 @@ async def test_what_a_gather_understands(turn: Any, attributes: list[str], heard
     """Speech and keys, as far as it listens for them; silence only where it is asked for."""
     async with stage(asking(*attributes), Callee(turns=(turn,))) as (simulator, agent):
         await dial(simulator, agent)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [asked] = agent.of("gather")
         assert {name: asked.get(name) for name in heard} == heard
         [call] = simulator.history.calls.values()
@@ -285,7 +262,7 @@ async def test_a_gather_that_hears_nothing_falls_through() -> None:
     """To the next verb, and without one the call is hung up."""
     async with stage(asking('timeout="1"')) as (simulator, agent):
         await dial(simulator, agent)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         assert agent.of("gather") == []
         assert simulator.history.counts["calls.ran_out_of_verbs"] == 1
 
@@ -294,7 +271,7 @@ async def test_the_callee_hangs_up() -> None:
     """While a gather listens."""
     async with stage(asking(), Callee(turns=(HangUp(),))) as (simulator, agent):
         await dial(simulator, agent)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [call] = simulator.history.calls.values()
         assert (call.ended_by, agent.statuses[-1]) == ("callee", "completed")
 
@@ -304,7 +281,7 @@ async def test_an_inbound_call() -> None:
     async with stage(hanging_up) as (simulator, agent):
         simulator.point_webhooks_at(agent.url)
         session = simulator.inbound("+4915790000600")
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [asked] = agent.of("call")
         assert (asked["CallSid"], asked["Direction"], asked["To"]) == (session, "inbound", DEMO_NUMBER)
         assert (asked["CallStatus"], agent.statuses) == ("ringing", ["completed"])
@@ -322,7 +299,7 @@ async def test_an_inbound_call_is_rejected() -> None:
     ):
         simulator.point_webhooks_at(agent.url)
         simulator.inbound("+4915790000600")
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [call] = simulator.history.calls.values()
         assert (call.state, agent.statuses, agent.of("status")[0]["CallDuration"]) == ("unanswered", ["busy"], "0")
 
@@ -335,14 +312,14 @@ async def test_detection_beside_the_call_and_before_it() -> None:
     async with stage(asking(), Callee(turns=(StaySilent(),), is_machine=True)) as (simulator, agent):
         callback = f"{agent.url}/amd"
         await dial(simulator, agent, MachineDetection="Enable", AsyncAmd="true", AsyncAmdStatusCallback=callback)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [found] = agent.of("amd")
         assert (found["AnsweredBy"], found["MachineDetectionDuration"]) == ("machine_start", "2400")
         assert "CallStatus" not in found
         assert "AnsweredBy" not in agent.of("call")[0]
     async with stage(hanging_up) as (simulator, agent):
         await dial(simulator, agent, MachineDetection="Enable")
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         assert (agent.of("call")[0]["AnsweredBy"], agent.of("amd")) == ("human", [])
 
 
@@ -350,7 +327,7 @@ async def test_a_recorded_call() -> None:
     """Where the recording is, is told after the end."""
     async with stage(hanging_up) as (simulator, agent):
         await dial(simulator, agent, Record="true", RecordingStatusCallback=f"{agent.url}/recording")
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [told] = agent.of("recording")
         assert (told["RecordingStatus"], told["RecordingUrl"][:8]) == ("completed", "https://")
 
@@ -363,7 +340,7 @@ async def test_webhooks_are_signed(*, signs_fragment: bool) -> None:
     """HMAC-SHA1 under the auth token over the URL that was ordered and the sorted parameters."""
     async with stage(hanging_up, signs_fragment=signs_fragment) as (simulator, agent):
         await dial(simulator, agent, Url=f"{agent.url}/call#rc=2")
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [(_, form, exchange)] = [post for post in agent.posts if post[0] == "call"]
         url = f"{agent.url}/call{'#rc=2' if signs_fragment else ''}"
         told = url + "".join(name + form[name] for name in sorted(form))
@@ -383,7 +360,7 @@ async def test_faults_of_webhooks() -> None:
     )
     async with stage(hanging_up, faulty) as (simulator, agent):
         await dial(simulator, agent)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         assert agent.statuses[-1] == "initiated"  # all others overtook it
         numbers = [int(form["SequenceNumber"]) for form in agent.of("status")]
         assert sorted(numbers) == [0, 1, 1, 2, 3]
@@ -395,7 +372,7 @@ async def test_webhooks_are_tried_again_as_their_url_says() -> None:
     for overrides, tries in (("", 1), ("#rc=2&rp=ct,5xx", 3), ("#rc=2&rp=4xx", 1)):
         async with stage(lambda word, _: Answer(status=503) if word == "call" else None) as (simulator, agent):
             await dial(simulator, agent, Url=f"{agent.url}/call{overrides}")
-            await simulator.wait_for(over, WAIT_SECONDS)
+            await simulator.wait_for(over(), WAIT_SECONDS)
             assert len(agent.of("call")) == tries
             assert simulator.history.counts["calls.application_errors"] == 1
 
@@ -425,7 +402,7 @@ async def test_an_answer_that_is_wrong_ends_the_call(answer: object, breach: str
     """What only a wrong adapter says is a breach; every one of these leads to the end."""
     async with stage(lambda word, _: answer if word == "call" else None) as (simulator, agent):
         await dial(simulator, agent)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         found = [violation.detail for violation in simulator.history.violations]
         assert [breach in detail for detail in found] == ([True] if breach else []) if breach else found == []
 
@@ -445,7 +422,7 @@ async def test_verbs_one_after_the_other() -> None:
 
     async with stage(answers, Callee(transfer_succeeds=False)) as (simulator, agent):
         await dial(simulator, agent)
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [call] = simulator.history.calls.values()
         assert call.said == ["agent: One & two", "agent: (plays https://a.example/x.mp3)", "agent: (plays 1)"]
         assert agent.of("recorded")[0]["RecordingUrl"].startswith("https://")
@@ -485,7 +462,7 @@ async def test_a_live_call_is_steered() -> None:
         assert (status, body["status"]) == (200, "in-progress")
         assert (await update(simulator, sid, Status="canceled"))[1]["status"] == "in-progress"
         assert (await update(simulator, sid, Status="completed"))[1]["status"] == "completed"
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         [call] = simulator.history.calls.values()
         assert (call.said, call.ended_by) == (["agent: Hello"], "agent")
         assert (await update(simulator, sid, Twiml=HANG_UP))[1]["code"] == 21220
@@ -498,7 +475,7 @@ async def test_a_ringing_call_is_cancelled() -> None:
         sid = await dial(simulator, agent)
         assert (await update(simulator, sid, Url=f"{agent.url}/call"))[1]["code"] == 21220
         assert (await update(simulator, sid, Status="completed"))[0] == 200
-        await simulator.wait_for(over, WAIT_SECONDS)
+        await simulator.wait_for(over(), WAIT_SECONDS)
         assert agent.statuses[-1] == "canceled"
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from bridge.model import actions, events
 from bridge.model.commands import PlaceCall
-from bridge.model.errors import Misconfigured, Poison
+from bridge.model.errors import Misconfigured
 from bridge.model.outcome import Accepted, NotSent, Refused, Unknown
 from bridge.providers.catalogue import KINDS
-from bridge.providers.protocol import Answer, AnswersQuestions, Heard, Provider
+from bridge.providers.protocol import AnswersQuestions
 from tests.contract.provider_suite import CONNECTION, Dial, Harness, ProviderSuite, Refusal, Rendering, plan_of
 from tests.support.raw_http import answering, http_answer, raw_server
 
@@ -147,11 +147,6 @@ class TestSipgate(ProviderSuite):
 
     harness = HARNESS
 
-    async def heard(self, provider: Provider, file: str) -> Heard:
-        """The event of a payload."""
-        (heard,) = self.hear(provider, self.harness.payload(file))
-        return heard
-
     async def test_the_request_is_the_documented_one(self) -> None:
         """Path, credentials and body of the contract's section 1.1, and nothing else in the body."""
         _, server = await self.dial_against(answering(http_answer(201)))
@@ -241,10 +236,7 @@ class TestSipgate(ProviderSuite):
             assert isinstance(provider, AnswersQuestions)
             assert (heard.waits, heard.starts_session, heard.ends_session) == (waits, starts, ends)
             if not waits:
-                assert provider.reply_seconds(heard) == 0
-                assert provider.answer(heard, []) == provider.fallback(heard) == Answer(status=204)
-                with pytest.raises(Poison, match=r"\$\.actions: "):
-                    provider.answer(heard, [actions.Hangup()])
+                self.check_takes_no_answer(provider, heard)
 
     async def test_deadlines_and_fallbacks_by_event(self) -> None:
         """The default for the user's turns; the assistant's own events only by name, or a filler would go on for ever."""
@@ -267,13 +259,7 @@ class TestSipgate(ProviderSuite):
             "assistant_speech_ended": (2, {"type": "hangup", "session_id": SESSION}),
             "unknown": (0, None),
         }
-        async with self.connection(reply=reply) as provider:
-            assert isinstance(provider, AnswersQuestions)
-            for file, (seconds, wire) in expected.items():
-                heard = await self.heard(provider, file)
-                assert provider.reply_seconds(heard) == seconds, file
-                answer = provider.fallback(heard)
-                assert (msgspec.json.decode(answer.body) if answer.body else None) == wire, file
+        await self.check_replies(reply, expected)
 
     async def test_unverified_webhooks_only_when_asked_for(self) -> None:
         """For local use: no secret, and a setting that says so."""

@@ -20,7 +20,7 @@ from bridge.model.commands import PlaceCall
 from bridge.model.errors import Poison, Unverified
 from bridge.model.outcome import Accepted, NotSent, Refused, Unknown
 from bridge.providers.catalogue import KINDS
-from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Heard, Provider, Webhook
+from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Webhook
 from tests.contract.provider_suite import CONNECTION, NOW, Dial, Harness, ProviderSuite, Refusal, plan_of
 from tests.support.raw_http import RawConnection, answering, http_answer, raw_server
 
@@ -121,11 +121,6 @@ class TestTalkifai(ProviderSuite):
     """The suite, and below it what is TalkifAI's own."""
 
     harness = HARNESS
-
-    async def heard(self, provider: Provider, file: str) -> Heard:
-        """The event of a payload."""
-        (heard,) = self.hear(provider, self.harness.payload(file))
-        return heard
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 

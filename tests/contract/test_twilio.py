@@ -22,7 +22,7 @@ from bridge.model.commands import PlaceCall
 from bridge.model.errors import Poison, Unavailable, Unverified
 from bridge.model.outcome import Accepted, NotSent, Refused, Unknown
 from bridge.providers.catalogue import KINDS
-from bridge.providers.protocol import Answer, AnswersQuestions, CanControl, CanFind, Heard, Provider, Rejected
+from bridge.providers.protocol import Answer, AnswersQuestions, CanFind, Heard, Provider, Rejected
 from tests.contract.provider_suite import (
     CONNECTION,
     Dial,
@@ -33,7 +33,7 @@ from tests.contract.provider_suite import (
     Wire,
     plan_of,
 )
-from tests.support.raw_http import RawConnection, answering, http_answer, raw_server
+from tests.support.raw_http import answering, http_answer, raw_server
 
 SECRETS = {"TW_TOKEN": "b2c41a369b1c4f8a8a1f0c0c", "HOOK_OLD": "old-auth-token", "HOOK_NEW": "nëw-auth-token"}
 ACCOUNT = "AC00000000000000000000000000000000"
@@ -229,9 +229,9 @@ class TestTwilio(ProviderSuite):
         webhook = msgspec.structs.replace(self.webhook(body, None), path=path, headers=proof)
         return list(provider.parse(provider.verify(webhook)))
 
-    async def heard(self, provider: Provider, file: str, path: str = "", **changes: str) -> Heard:
+    async def heard(self, provider: Provider, payload: str, path: str = "", **changes: str) -> Heard:
         """The only one."""
-        (heard,) = await self.heard_all(provider, file, path, **changes)
+        (heard,) = await self.heard_all(provider, payload, path, **changes)
         return heard
 
     # --- dialling ----------------------------------------------------------------------------------------------------
@@ -269,8 +269,7 @@ class TestTwilio(ProviderSuite):
     async def test_a_sip_callee_is_not_repeated_in_an_outcome(self) -> None:
         """The user of a SIP URI is personal too."""
         body = _error(400, 21216, "cannot reach sip:alice@sip.example here")
-        async with raw_server(answering(http_answer(400, body))) as server, self.connection(server.url) as provider:
-            outcome = await provider.dial(plan_of(provider.check(self.harness.command, call_id="call_1")))
+        outcome, _ = await self.dial_against(answering(http_answer(400, body)))
         assert isinstance(outcome, Refused)
         assert outcome.detail == "code 21216: cannot reach sip:***@sip.example here"
 
@@ -354,10 +353,7 @@ class TestTwilio(ProviderSuite):
             ours = "call_1" in path and file != "status_of_a_leg"
             assert heard.known_by == (("ref/call_1",) if ours else ())
             if not heard.waits:
-                assert provider.reply_seconds(heard) == 0
-                assert provider.answer(heard, []) == provider.fallback(heard) == Answer(status=204)
-                with pytest.raises(Poison, match=r"\$\.actions: "):
-                    provider.answer(heard, [actions.Hangup()])
+                self.check_takes_no_answer(provider, heard)
 
     async def test_a_status_has_its_time(self) -> None:
         """RFC 2822; what is none is no time."""
@@ -407,12 +403,7 @@ class TestTwilio(ProviderSuite):
             "gather_digit": (6, "<Response><Hangup /></Response>"),
             "dial_finished": (2, HOLD),
         }
-        async with self.connection(reply=reply) as provider:
-            assert isinstance(provider, AnswersQuestions)
-            for file, (seconds, wire) in expected.items():
-                heard = await self.heard(provider, file)
-                assert provider.reply_seconds(heard) == seconds, file
-                assert _twiml(provider.fallback(heard).body) == wire, file
+        await self.check_replies(reply, expected)
 
     async def test_the_question_after_an_answer_names_the_call(self) -> None:
         """So that a webhook on another replica, or after a lost 201, is known at once."""
@@ -428,20 +419,8 @@ class TestTwilio(ProviderSuite):
         self, answer: bytes, *given: actions.Action
     ) -> tuple[list[tuple[str, dict[str, str]]], Exception | None]:
         """Have actions done against a server that answers like this: request lines and forms, the error."""
-        error = None
-
-        async def answer_it(connection: RawConnection) -> None:
-            await connection.read_request()
-            await connection.send(answer)
-
-        async with raw_server(answer_it) as server, self.connection(server.url) as provider:
-            assert isinstance(provider, CanControl)
-            try:
-                await provider.control(SID, given)
-            except (Poison, Rejected, Unavailable) as caught:
-                error = caught
-        parts = [request.partition(b"\r\n\r\n") for request in server.requests]
-        return [(head.partition(b"\r\n")[0].decode(), dict(parse_qsl(body.decode()))) for head, _, body in parts], error
+        requests, error = await self.control_against([answer], SID, given)
+        return [(line, dict(parse_qsl(body.decode()))) for line, body in requests], error
 
     async def test_control_is_one_request(self) -> None:
         """TwiML for everything, followed by the question; the end alone is a status, which a ringing call takes too."""

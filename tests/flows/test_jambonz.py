@@ -6,119 +6,31 @@ a live call. The whole calls run on Apache Kafka, what goes wrong on the quick-s
 
 from __future__ import annotations
 
-import contextlib
-import json
-import secrets
-import tomllib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from bridge.demo.simulators.faults import Answer, AnswerLate, Delay, WrongSecret
-from bridge.demo.simulators.jambonz import DEMO_ACCOUNT, DEMO_APPLICATION, JambonzSettings, JambonzSimulator
+from bridge.demo.simulators.jambonz import JambonzSettings, JambonzSimulator
 from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script, WebhookRule
 from tests.support.brokers import Broker
-from tests.support.daemon import Daemon, running, write_config
-from tests.support.kafka_tools import Follower, Message, Outgoing, following, produce, producing
+from tests.support.daemon import Table
+from tests.support.provider_stage import Here, jambonz
 
 pytestmark = pytest.mark.anyio
-
-SPEECH = ("synthesis_vendor", "synthesis_voice", "synthesis_language", "recognizer_vendor", "recognizer_language")
-SECRETS = {"VG_TOKEN": "vg-token", "VG_WEBHOOK_SECRET": "wh_secret_demo"}
-NUMBER = "+15083084809"
 
 Flavour: TypeAlias = Literal["cognigy", "jambonz"]
 
 
-@dataclass
-class Here:
-    """A daemon with one connection to the simulator, and everything it writes."""
-
-    simulator: JambonzSimulator
-    daemon: Daemon
-    producer: AIOKafkaProducer
-    written: Follower
-    prefix: str
-
-    async def place(self, command_id: str, **fields: object) -> Any:
-        """Place a call; the value of its result."""
-        body = {
-            "type": "call.place",
-            "command_id": command_id,
-            "connection": "vg",
-            "to": NUMBER,
-            "metadata": {"order": 7},
-            **fields,
-        }
-        await produce(self.producer, f"{self.prefix}commands", [Outgoing(json.dumps(body).encode(), b"k")])
-        topic = f"{self.prefix}results"
-        [result] = await self.written.wait_for(topic, lambda each: bool(each.json["command_id"] == command_id))
-        return result.json
-
-    async def event(self, kind: str, *, nth: int = 1) -> Message:
-        """The nth event of a type."""
-        found = await self.written.wait_for(f"{self.prefix}events", lambda each: each.type == kind, count=nth)
-        return found[nth - 1]
-
-    async def act(self, event: Message, *actions: dict[str, object]) -> Any:
-        """Answer an event where it waits, act unasked where it does not; the verdict."""
-        reply = event.json.get("reply", {}).get("token")
-        body = {"actions": actions, "action_id": secrets.token_hex(4), **({"in_reply_to": reply} if reply else {})}
-        await produce(self.producer, f"{self.prefix}actions", [Outgoing(json.dumps(body).encode(), event.key)])
-        wanted = body["action_id"]
-        topic = f"{self.prefix}action-results"
-        [verdict] = await self.written.wait_for(topic, lambda each: bool(each.json["action_id"] == wanted))
-        return verdict.json
-
-
-@contextlib.asynccontextmanager
-async def stage(
-    broker: Broker, folder: Path, script: Script, *, flavour: Flavour = "jambonz", **changes: Any
-) -> AsyncIterator[Here]:
+def stage(
+    broker: Broker, folder: Path, script: Script, *, flavour: Flavour = "jambonz", **changes: Table
+) -> AbstractAsyncContextManager[Here]:
     """A stage with a daemon that is ready. `changes`: of the configuration."""
-    prefix = f"vg-{secrets.token_hex(4)}-"
-    async with JambonzSimulator(JambonzSettings(speed=20, script=script, flavour=flavour)) as simulator:
-        config = write_config(
-            folder / "callbridge.toml",
-            bootstrap=broker.bootstrap,
-            prefix=prefix,
-            simulator_url=simulator.base_url,
-            **changes,
-        )
-        _connect(config, simulator.base_url, flavour)
-        topics = [f"{prefix}{use}" for use in ("results", "events", "action-results", "dead-letters")]
-        async with running(config, env=SECRETS) as daemon, producing(broker.bootstrap) as producer:
-            async with following(broker.bootstrap, topics) as written:
-                written.explain = daemon.explained
-                yield Here(simulator, daemon, producer, written, prefix)
-            assert await daemon.terminate() == 0
-        assert not simulator.history.violations, list(simulator.history.violations)
-        assert not written[f"{prefix}dead-letters"]
-
-
-def _connect(config: Path, simulator_url: str, flavour: Flavour) -> None:
-    """Put the connection `vg` in the place of sipgate's. Cognigy's calls have an application that is not ours."""
-    port = tomllib.loads(config.read_text())["ingress"]["port"]
-    speech = ", ".join(f'{name} = "x"' for name in SPEECH)
-    lines = [line for line in config.read_text().splitlines() if not line.startswith('"connections"')]
-    lines += [
-        "[connections.vg]",
-        'provider = "jambonz"',
-        f'flavour = "{flavour}"',
-        f'base_url = "{simulator_url}"',
-        f'account_sid = "{DEMO_ACCOUNT}"',
-        'token = { env = "VG_TOKEN" }',
-        'from = "+16173333456"',
-        f'public_webhook_url = "http://127.0.0.1:{port}/webhooks/vg"',
-        'webhook_secrets = [{ env = "VG_WEBHOOK_SECRET" }]',
-        f"speech = {{ {speech} }}" if flavour == "jambonz" else f'application_sid = "{DEMO_APPLICATION}"',
-        "reply = { deadline_seconds = 1.5 }",
-    ]
-    config.write_text("\n".join(lines) + "\n")
+    simulator = JambonzSimulator(JambonzSettings(speed=20, script=script, flavour=flavour))
+    connection = jambonz("reply = { deadline_seconds = 1.5 }", flavour=flavour)
+    return Here.staged(broker, folder, simulator, connection, **changes)
 
 
 async def test_a_whole_call(apache_kafka: Broker, tmp_path: Path) -> None:
@@ -142,13 +54,13 @@ async def test_a_whole_call(apache_kafka: Broker, tmp_path: Path) -> None:
         assert spoke.json["data"]["text"] == "yes, Tuesday"
         assert (ended.json["data"]["reason"], ended.json["data"]["ended_by"]) == ("completed", "provider")
         assert call.said == ["agent: Will you come?", "callee: yes, Tuesday", "agent: Good."]
-        events = [message.json for message in here.written[f"{here.prefix}events"]]
+        events = here.events()
         assert {event["type"] for event in events} >= {"call.trying", "call.ringing", "call.answered"}
         for event in events:
             assert (event["command_id"], event["metadata"]) == ("whole", {"order": 7}), event["type"]
             assert (event["call_id"], event["session"]) == (result["call_id"], call.session)
             assert event["raw"]["customerData"]["mine"] == "x"
-        assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+        assert here.placed() == 1
 
 
 async def test_a_whole_call_over_cognigy(apache_kafka: Broker, tmp_path: Path) -> None:
@@ -157,20 +69,20 @@ async def test_a_whole_call_over_cognigy(apache_kafka: Broker, tmp_path: Path) -
     async with stage(apache_kafka, tmp_path, Script(callees=(callee,)), flavour="cognigy") as here:
         result = await here.place("whole", options={"amd": {}, "caller_name": "Service Desk"})
         machine = await here.event("call.amd")
-        verdict = await here.act(machine, {"type": "hangup"})
+        verdict = await here.act(machine, {"type": "hangup"}, asked=False)
         ended = await here.event("call.ended")
 
         assert (result["type"], result["provider"]) == ("call.initiated", "jambonz")
         assert machine.json["data"]["verdict"] == "machine"
         assert (verdict["status"], verdict["delivered_by"]) == ("delivered", "control")
         assert (ended.json["data"]["reason"], ended.json["data"]["ended_by"]) == ("completed", "provider")
-        events = [message.json for message in here.written[f"{here.prefix}events"]]
+        events = here.events()
         assert {event["type"] for event in events} >= {"call.trying", "call.ringing", "call.answered"}
         for event in events:
             assert (event["command_id"], event["metadata"]) == ("whole", {"order": 7}), event["type"]
             assert event["call_id"] == result["call_id"]
             assert "reply" not in event, event["type"]
-        assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+        assert here.placed() == 1
 
 
 async def test_words_for_a_call_that_cognigy_leads(quick_broker: Broker, tmp_path: Path) -> None:
@@ -179,7 +91,7 @@ async def test_words_for_a_call_that_cognigy_leads(quick_broker: Broker, tmp_pat
     async with stage(quick_broker, tmp_path, Script(callees=(callee,)), flavour="cognigy") as here:
         await here.place("machine", options={"amd": {}})
         machine = await here.event("call.amd")
-        verdict = await here.act(machine, {"type": "speak", "text": "Please call us back."})
+        verdict = await here.act(machine, {"type": "speak", "text": "Please call us back."}, asked=False)
         redirected = await here.event("verb.finished")
         await here.act(await here.event("verb.finished", nth=2), {"type": "hangup"})
         await here.event("call.ended")
@@ -198,7 +110,7 @@ async def test_statuses_out_of_order(quick_broker: Broker, tmp_path: Path) -> No
         await here.place("late", ring_timeout_seconds=5)
         await here.event("call.trying")
 
-        events = [message.json for message in here.written[f"{here.prefix}events"]]
+        events = here.events()
         assert [event["type"] for event in events] == ["call.ringing", "call.ended", "call.trying"]
         assert events[1]["data"]["reason"] == "no_answer"
         assert [event["command_id"] for event in events] == ["late"] * 3
@@ -227,10 +139,10 @@ async def test_an_answer_that_was_lost(quick_broker: Broker, tmp_path: Path) -> 
     async with stage(quick_broker, tmp_path, Script(callees=(Callee(rings_seconds=40),), dial_faults=(lost,))) as here:
         result = await here.place("lost")
         ringing = await here.event("call.ringing")
-        verdict = await here.act(ringing, {"type": "hangup"})
+        verdict = await here.act(ringing, {"type": "hangup"}, asked=False)
         ended = await here.event("call.ended")
 
         assert (result["type"], result["settled_by"]) == ("call.initiated", "webhook")
         assert (verdict["status"], verdict["delivered_by"]) == ("delivered", "control")
         assert ended.json["data"]["reason"] == "no_answer"  # cancelled while it rang
-        assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+        assert here.placed() == 1

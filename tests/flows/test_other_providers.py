@@ -7,125 +7,65 @@ the call. The whole calls run on Apache Kafka, what goes wrong on the quick-star
 from __future__ import annotations
 
 import contextlib
-import json
-import secrets
-import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from bridge.demo.simulators.faults import Answer, AnswerLate, WrongSecret
 from bridge.demo.simulators.hms_sovereign import DEMO_ASSISTANT, HmsSettings, HmsSimulator
 from bridge.demo.simulators.script import Callee, DialRule, HangUp, Say, Script, WebhookRule
 from bridge.demo.simulators.talkifai import DEMO_NUMBER, TalkifaiSettings, TalkifaiSimulator
 from bridge.demo.simulators.vendor import Vendor
+from tests.support import provider_stage
 from tests.support.brokers import Broker
-from tests.support.daemon import Daemon, running, write_config
-from tests.support.kafka_tools import Follower, Message, Outgoing, following, produce, producing
+from tests.support.daemon import Table
+from tests.support.kafka_tools import Message
+from tests.support.provider_stage import METADATA, Connection
 
 pytestmark = pytest.mark.anyio
 
-ENVIRONMENT = {"API_TOKEN": "api-token", "HOOK_SECRET": "hook-secret"}
 NUMBER = "+34600111222"
+TOKEN = "api-token"
+SECRET = "hook-secret"
 HMS = ('provider = "hms_sovereign"', f'assistant_id = "{DEMO_ASSISTANT}"', "reply = { deadline_seconds = 3.0 }")
 TALKIFAI = ('provider = "talkifai"', f'from_number = "{DEMO_NUMBER}"')
 
 
-@dataclass
-class Here:
-    """A daemon with one connection to the simulator, and everything it writes."""
-
-    vendor: Vendor
-    daemon: Daemon
-    producer: AIOKafkaProducer
-    written: Follower
-    prefix: str
-
-    async def place(self, command_id: str) -> Any:
-        """Place a call; the value of its result."""
-        body = {
-            "type": "call.place",
-            "command_id": command_id,
-            "connection": "x",
-            "to": NUMBER,
-            "metadata": {"order": 7},
-        }
-        await produce(self.producer, f"{self.prefix}commands", [Outgoing(json.dumps(body).encode(), b"k")])
-        topic = f"{self.prefix}results"
-        [result] = await self.written.wait_for(topic, lambda each: bool(each.json["command_id"] == command_id))
-        return result.json
+class Here(provider_stage.Here):
+    """Where every event that is looked for has to say whose it is."""
 
     async def event(self, kind: str, *, nth: int = 1) -> Message:
         """The nth event of a type, which says whose it is."""
-        found = await self.written.wait_for(f"{self.prefix}events", lambda each: each.type == kind, count=nth)
-        event = found[nth - 1]
-        assert event.json["metadata"] == {"order": 7}, event.json
+        event = await super().event(kind, nth=nth)
+        assert event.json["metadata"] == METADATA, event.json
         return event
 
     def all_are_of(self, result: Any) -> bool:
         """Whether every event so far is of this command's call, and says so."""
-        events = [message.json for message in self.written[f"{self.prefix}events"]]
-        whose = {(event["command_id"], event["call_id"], event["metadata"]["order"]) for event in events}
-        return whose == {(result["command_id"], result["call_id"], 7)}
-
-    async def act(self, event: Message, *actions: dict[str, object]) -> Any:
-        """Answer an event where it waits, act unasked where it does not; the verdict."""
-        reply = event.json.get("reply", {}).get("token")
-        body = {"actions": actions, "action_id": secrets.token_hex(4), **({"in_reply_to": reply} if reply else {})}
-        await produce(self.producer, f"{self.prefix}actions", [Outgoing(json.dumps(body).encode(), event.key)])
-        wanted = body["action_id"]
-        topic = f"{self.prefix}action-results"
-        [verdict] = await self.written.wait_for(topic, lambda each: bool(each.json["action_id"] == wanted))
-        return verdict.json
+        whose = {(event["command_id"], event["call_id"], event["metadata"]["order"]) for event in self.events()}
+        return whose == {(result["command_id"], result["call_id"], METADATA["order"])}
 
 
 @contextlib.asynccontextmanager
 async def stage(
-    broker: Broker, folder: Path, vendor: Vendor, lines: Callable[[str], Sequence[str]], **changes: Any
+    broker: Broker, folder: Path, vendor: Vendor, lines: Callable[[str], Sequence[str]], **changes: Table
 ) -> AsyncIterator[Here]:
     """A stage with a daemon that is ready. `lines`: of the connection's table, given our address for webhooks.
 
     `changes`: of the configuration.
     """
-    prefix = f"other-{secrets.token_hex(4)}-"
-    async with vendor:
-        config = write_config(
-            folder / "callbridge.toml",
-            bootstrap=broker.bootstrap,
-            prefix=prefix,
-            simulator_url=vendor.base_url,
-            **changes,
-        )
-        port = tomllib.loads(config.read_text())["ingress"]["port"]
-        url = f"http://127.0.0.1:{port}/webhooks/x"
-        vendor.point_webhooks_at(url)
-        table = [
-            "[connections.x]",
-            f'base_url = "{vendor.base_url}"',
-            'token = { env = "API_TOKEN" }',
-            'webhook_secrets = [{ env = "HOOK_SECRET" }]',
-            *lines(url),
-        ]
-        others = [line for line in config.read_text().splitlines() if not line.startswith('"connections"')]
-        config.write_text("\n".join([*others, *table]) + "\n")
-        topics = [f"{prefix}{use}" for use in ("results", "events", "action-results", "dead-letters")]
-        async with running(config, env=ENVIRONMENT) as daemon, producing(broker.bootstrap) as producer:
-            async with following(broker.bootstrap, topics) as written:
-                written.explain = daemon.explained
-                yield Here(vendor, daemon, producer, written, prefix)
-            assert await daemon.terminate() == 0
-        assert not vendor.history.violations, list(vendor.history.violations)
-        assert not written[f"{prefix}dead-letters"]
+    connection = Connection(name="x", number=NUMBER, token=TOKEN, webhook_secret=SECRET, lines=lines)
+    async with Here.staged(broker, folder, vendor, connection, **changes) as here:
+        vendor.point_webhooks_at(f"{here.daemon.webhook_url}/webhooks/{connection.name}")
+        yield here
 
 
 def hms(script: Script) -> HmsSimulator:
     """The simulated HMS Sovereign."""
-    settings = HmsSettings(speed=20, script=script, token="api-token", webhook_secret="hook-secret")
+    settings = HmsSettings(speed=20, script=script, token=TOKEN, webhook_secret=SECRET)
     return HmsSimulator(settings)
 
 
@@ -147,16 +87,16 @@ async def test_hms_sovereign(apache_kafka: Broker, tmp_path: Path) -> None:
             asked, {"type": "tool_result", "tool_call_id": call["tool_call_id"], "result": {"slot": "10:30"}}
         )
         assert (given["status"], given["delivered_by"]) == ("delivered", "answer")
-        spoken = await here.act(answered, {"type": "speak", "text": "A colleague will join."})
+        spoken = await here.act(answered, {"type": "speak", "text": "A colleague will join."}, asked=False)
         assert (spoken["status"], spoken["delivered_by"]) == ("delivered", "control")
-        assert (await here.act(answered, {"type": "hangup"}))["status"] == "delivered"
+        assert (await here.act(answered, {"type": "hangup"}, asked=False))["status"] == "delivered"
         assert (await here.event("call.ended")).json["data"]["provider_reason"] == "assistant_hangup"
         assert (await here.event("call.report")).json["data"]["summary"]
         [told] = vendor.history.calls.values()
         assert 'agent: The answer is {"slot":"10:30"}.' in told.said
         assert "agent: A colleague will join." in told.said
         assert here.all_are_of(result)
-        late = await here.act(answered, {"type": "hangup"})
+        late = await here.act(answered, {"type": "hangup"}, asked=False)
         assert (late["status"], late["reason"]) == ("rejected", "refused_by_provider")
 
 
@@ -178,8 +118,8 @@ async def test_talkifai(apache_kafka: Broker, tmp_path: Path, envelope: str) -> 
     settings = TalkifaiSettings(
         speed=20,
         script=Script(callees=(callee,)),
-        token="api-token",
-        webhook_secret="hook-secret",
+        token=TOKEN,
+        webhook_secret=SECRET,
         envelopes=("account",) if envelope == "account" else ("agent",),
     )
     vendor = TalkifaiSimulator(settings)
@@ -195,7 +135,7 @@ async def test_talkifai(apache_kafka: Broker, tmp_path: Path, envelope: str) -> 
         assert (ended.json["data"]["reason"], ended.json["call_id"]) == ("completed", result["call_id"])
         assert (await here.event("call.report")).json["data"]["transcript_url"]
         assert here.all_are_of(result)
-        refused = await here.act(answered, {"type": "hangup"})
+        refused = await here.act(answered, {"type": "hangup"}, asked=False)
         assert (refused["status"], refused["reason"]) == ("rejected", "not_possible")
         assert vendor.history.counts["webhooks.status.200"] == 3
 
@@ -204,9 +144,7 @@ async def test_a_webhook_of_talkifai_that_gets_through_at_its_repetition(quick_b
     """Long after the match window: the call is found by the time at which TalkifAI says that it began."""
     refused = WebhookRule(fault=WrongSecret(), on="call.started")
     callee = Callee(rings_seconds=2, turns=(Say(text="Yes."), HangUp(after_seconds=60)), webhook_faults=(refused,))
-    settings = TalkifaiSettings(
-        speed=10, script=Script(callees=(callee,)), token="api-token", webhook_secret="hook-secret"
-    )
+    settings = TalkifaiSettings(speed=10, script=Script(callees=(callee,)), token=TOKEN, webhook_secret=SECRET)
     vendor = TalkifaiSimulator(settings)
     async with stage(quick_broker, tmp_path, vendor, lambda _: (*TALKIFAI, "match_window_seconds = 1.5")) as here:
         result = await here.place("c-1")
@@ -221,7 +159,7 @@ async def test_a_webhook_of_talkifai_that_gets_through_at_its_repetition(quick_b
 async def test_talkifai_nobody_answers(quick_broker: Broker, tmp_path: Path) -> None:
     """408 is a result, not a fault: refused with `no_answer`, and asked for once."""
     settings = TalkifaiSettings(
-        speed=60, script=Script(callees=(Callee(answers=False),)), token="api-token", webhook_secret="hook-secret"
+        speed=60, script=Script(callees=(Callee(answers=False),)), token=TOKEN, webhook_secret=SECRET
     )
     vendor = TalkifaiSimulator(settings)
     async with stage(quick_broker, tmp_path, vendor, lambda _: TALKIFAI) as here:

@@ -6,112 +6,38 @@ statuses that come out of order, and control of a live call.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import secrets
-import tomllib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from bridge.demo.simulators.faults import Answer, AnswerLate, Delay
 from bridge.demo.simulators.script import Callee, DialRule, Press, Say, Script, WebhookRule
 from bridge.demo.simulators.twilio import DEMO_ACCOUNT, DEMO_NUMBER, TwilioSettings, TwilioSimulator
 from tests.support.brokers import Broker
-from tests.support.daemon import Daemon, assert_masked, running, write_config
-from tests.support.kafka_tools import Follower, Message, Outgoing, following, produce, producing
+from tests.support.provider_stage import Connection, Here
 
 pytestmark = pytest.mark.anyio
 
-SECRETS = {"TWILIO_TOKEN": "tw-token", "TWILIO_AUTH_TOKEN": "tw-auth-token"}
 NUMBER = "+4915790000687"
-
-
-@dataclass
-class Here:
-    """A daemon with one connection to the simulator, and everything it writes."""
-
-    simulator: TwilioSimulator
-    daemon: Daemon
-    producer: AIOKafkaProducer
-    written: Follower
-    prefix: str
-
-    async def place(self, command_id: str, **fields: object) -> Any:
-        """Place a call; the value of its result."""
-        body = {
-            "type": "call.place",
-            "command_id": command_id,
-            "connection": "tw",
-            "to": NUMBER,
-            "metadata": {"order": 7},
-            **fields,
-        }
-        await produce(self.producer, f"{self.prefix}commands", [Outgoing(json.dumps(body).encode(), b"k")])
-        topic = f"{self.prefix}results"
-        [result] = await self.written.wait_for(topic, lambda each: bool(each.json["command_id"] == command_id))
-        return result.json
-
-    async def event(self, kind: str, *, nth: int = 1) -> Message:
-        """The nth event of a type."""
-        found = await self.written.wait_for(f"{self.prefix}events", lambda each: each.type == kind, count=nth)
-        return found[nth - 1]
-
-    async def act(self, event: Message, *actions: dict[str, object], asked: bool = True) -> Any:
-        """Answer an event where it waits, act unasked where it does not (or is not to be answered); the verdict."""
-        reply = event.json.get("reply", {}).get("token") if asked else None
-        body = {"actions": actions, "action_id": secrets.token_hex(4), **({"in_reply_to": reply} if reply else {})}
-        await produce(self.producer, f"{self.prefix}actions", [Outgoing(json.dumps(body).encode(), event.key)])
-        wanted = body["action_id"]
-        topic = f"{self.prefix}action-results"
-        [verdict] = await self.written.wait_for(topic, lambda each: bool(each.json["action_id"] == wanted))
-        return verdict.json
-
-    def events(self) -> list[Any]:
-        """The values of all events so far."""
-        return [message.json for message in self.written[f"{self.prefix}events"]]
-
-
-@contextlib.asynccontextmanager
-async def stage(broker: Broker, folder: Path, script: Script) -> AsyncIterator[Here]:
-    """A stage with a daemon that is ready."""
-    prefix = f"tw-{secrets.token_hex(4)}-"
-    async with TwilioSimulator(TwilioSettings(speed=20, script=script)) as simulator:
-        config = write_config(
-            folder / "callbridge.toml", bootstrap=broker.bootstrap, prefix=prefix, simulator_url=simulator.base_url
-        )
-        _connect(config, simulator.base_url)
-        topics = [f"{prefix}{use}" for use in ("results", "events", "action-results", "dead-letters")]
-        async with running(config, env=SECRETS) as daemon, producing(broker.bootstrap) as producer:
-            async with following(broker.bootstrap, topics) as written:
-                written.explain = daemon.explained
-                yield Here(simulator, daemon, producer, written, prefix)
-            assert await daemon.terminate() == 0
-            assert_masked(daemon.log_lines(), [NUMBER])
-        assert not simulator.history.violations, list(simulator.history.violations)
-        assert not written[f"{prefix}dead-letters"]
-
-
-def _connect(config: Path, simulator_url: str) -> None:
-    """Put the connection `tw` in the place of sipgate's."""
-    port = tomllib.loads(config.read_text())["ingress"]["port"]
-    lines = [line for line in config.read_text().splitlines() if not line.startswith('"connections"')]
-    lines += [
-        "[connections.tw]",
+CONNECTION = Connection(
+    name="tw",
+    number=NUMBER,
+    token="tw-token",
+    webhook_secret="tw-auth-token",
+    lines=lambda url: (
         'provider = "twilio"',
-        f'base_url = "{simulator_url}"',
         f'account_sid = "{DEMO_ACCOUNT}"',
-        'token = { env = "TWILIO_TOKEN" }',
         f'from = "{DEMO_NUMBER}"',
-        f'public_webhook_url = "http://127.0.0.1:{port}/webhooks/tw"',
-        'webhook_secrets = [{ env = "TWILIO_AUTH_TOKEN" }]',
+        f'public_webhook_url = "{url}"',
         "reply = { deadline_seconds = 1.5 }",
-    ]
-    config.write_text("\n".join(lines) + "\n")
+    ),
+)
+
+
+def stage(broker: Broker, folder: Path, script: Script) -> AbstractAsyncContextManager[Here]:
+    """A stage with a daemon that is ready."""
+    return Here.staged(broker, folder, TwilioSimulator(TwilioSettings(speed=20, script=script)), CONNECTION)
 
 
 async def test_a_whole_call(broker: Broker, tmp_path: Path) -> None:
@@ -148,7 +74,7 @@ async def test_a_whole_call(broker: Broker, tmp_path: Path) -> None:
             assert (event["command_id"], event["metadata"]) == ("whole", {"order": 7}), event["type"]
             assert (event["call_id"], event["session"]) == (result["call_id"], call.session)
             assert event["raw"]["CallSid"] == call.session
-        assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+        assert here.placed() == 1
 
 
 async def test_an_answer_that_was_lost(quick_broker: Broker, tmp_path: Path) -> None:
@@ -157,13 +83,13 @@ async def test_an_answer_that_was_lost(quick_broker: Broker, tmp_path: Path) -> 
     async with stage(quick_broker, tmp_path, Script(callees=(Callee(rings_seconds=40),), dial_faults=(lost,))) as here:
         result = await here.place("lost")
         ringing = await here.event("call.ringing")
-        verdict = await here.act(ringing, {"type": "hangup"})
+        verdict = await here.act(ringing, {"type": "hangup"}, asked=False)
         ended = await here.event("call.ended")
 
         assert (result["type"], result["settled_by"]) == ("call.initiated", "webhook")
         assert (verdict["status"], verdict["delivered_by"]) == ("delivered", "control")
         assert (ended.json["data"]["reason"], ended.json["metadata"]) == ("cancelled", {"order": 7})
-        assert here.simulator.history.placed(NUMBER.lstrip("+")) == 1
+        assert here.placed() == 1
 
 
 async def test_a_live_call_is_interrupted(quick_broker: Broker, tmp_path: Path) -> None:

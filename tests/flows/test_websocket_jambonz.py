@@ -11,75 +11,31 @@ import contextlib
 import itertools
 import json
 import secrets
-import tomllib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from bridge.demo.simulators.faults import Drop
-from bridge.demo.simulators.jambonz import DEMO_ACCOUNT, JambonzSettings, JambonzSimulator
+from bridge.demo.simulators.jambonz import JambonzSettings, JambonzSimulator
 from bridge.demo.simulators.script import Callee, Say, Script, WebhookRule
+from tests.support import provider_stage
 from tests.support.brokers import Broker, OwnKafka
-from tests.support.daemon import Daemon, running, write_config
-from tests.support.kafka_tools import Follower, Message, Outgoing, following, produce, producing
+from tests.support.daemon import Table
+from tests.support.provider_stage import jambonz
 from tests.support.websocket import Closed, Socket, asking, connected, opened
 
 pytestmark = pytest.mark.anyio
 
-SPEECH = ("synthesis_vendor", "synthesis_voice", "synthesis_language", "recognizer_vendor", "recognizer_language")
-SECRETS = {"VG_TOKEN": "vg-token", "VG_WEBHOOK_SECRET": "wh_secret_demo", "VG_PASSWORD": "sesame", "VG_NEXT": "open"}
-NUMBER = "+15083084809"
+PASSWORDS = {"VG_PASSWORD": "sesame", "VG_NEXT": "open"}
 NOBODY = Script()
 SUBPROTOCOL = b"sec-websocket-protocol: ws.jambonz.org"
 
 
-@dataclass
-class Here:
-    """A daemon with one connection to the simulator, and everything it writes."""
-
-    simulator: JambonzSimulator
-    daemon: Daemon
-    producer: AIOKafkaProducer
-    written: Follower
-    prefix: str
-
-    async def place(self, command_id: str) -> Any:
-        """Place a call; the value of its result."""
-        body = {
-            "type": "call.place",
-            "command_id": command_id,
-            "connection": "vg",
-            "to": NUMBER,
-            "metadata": {"order": 7},
-        }
-        await produce(self.producer, f"{self.prefix}commands", [Outgoing(json.dumps(body).encode(), b"k")])
-        topic = f"{self.prefix}results"
-        [result] = await self.written.wait_for(topic, lambda each: bool(each.json["command_id"] == command_id))
-        return result.json
-
-    async def event(self, kind: str, *, nth: int = 1, session: str | None = None) -> Message:
-        """The nth event of a type."""
-        found = await self.written.wait_for(
-            f"{self.prefix}events",
-            lambda each: each.type == kind and session in {None, each.json["session"]},
-            count=nth,
-        )
-        return found[nth - 1]
-
-    async def act(self, event: Message, *actions: dict[str, object], asked: bool = True) -> Any:
-        """Answer an event, or act unasked in its session; the verdict."""
-        token = event.json["reply"]["token"] if asked else None
-        body = {"actions": actions, "action_id": secrets.token_hex(4), **({"in_reply_to": token} if token else {})}
-        await produce(self.producer, f"{self.prefix}actions", [Outgoing(json.dumps(body).encode(), event.key)])
-        wanted = body["action_id"]
-        topic = f"{self.prefix}action-results"
-        [verdict] = await self.written.wait_for(topic, lambda each: bool(each.json["action_id"] == wanted))
-        return verdict.json
+class Here(provider_stage.Here):
+    """Where the tests can be the platform, too."""
 
     @contextlib.asynccontextmanager
     async def calling(self, *, login: bytes | None = None) -> AsyncIterator[Socket]:
@@ -92,57 +48,23 @@ def _login(password: str) -> bytes:
     return b"Authorization: Basic " + base64.b64encode(f"callbridge:{password}".encode())
 
 
-@contextlib.asynccontextmanager
-async def stage(
-    broker: Broker, folder: Path, script: Script = NOBODY, *, reply_seconds: float = 1.5, **changes: Any
-) -> AsyncIterator[Here]:
-    """A stage with a daemon that is ready."""
-    prefix = f"vgws-{secrets.token_hex(4)}-"
-    async with JambonzSimulator(JambonzSettings(speed=20, script=script)) as simulator:
-        config = write_config(
-            folder / "callbridge.toml",
-            bootstrap=broker.bootstrap,
-            prefix=prefix,
-            simulator_url=simulator.base_url,
-            **changes,
-        )
-        _connect(config, simulator.base_url, reply_seconds)
-        topics = [f"{prefix}{use}" for use in ("results", "events", "action-results", "dead-letters")]
-        async with running(config, env=SECRETS) as daemon, producing(broker.bootstrap) as producer:
-            async with following(broker.bootstrap, topics) as written:
-                written.explain = daemon.explained
-                yield Here(simulator, daemon, producer, written, prefix)
-            if daemon.exit_code is None:
-                assert await daemon.terminate() == 0
-            assert daemon.exit_code == 0
-        assert not simulator.history.violations, list(simulator.history.violations)
-
-
-def _connect(config: Path, simulator_url: str, reply_seconds: float) -> None:
-    """Put the connection `vg` in the place of sipgate's."""
-    port = tomllib.loads(config.read_text())["ingress"]["port"]
-    speech = ", ".join(f'{name} = "x"' for name in SPEECH)
-    lines = [line for line in config.read_text().splitlines() if not line.startswith('"connections"')]
-    lines += [
-        "[connections.vg]",
-        'provider = "jambonz"',
-        'flavour = "jambonz"',
-        f'base_url = "{simulator_url}"',
-        f'account_sid = "{DEMO_ACCOUNT}"',
-        'token = { env = "VG_TOKEN" }',
-        'from = "+16173333456"',
-        f'public_webhook_url = "http://127.0.0.1:{port}/webhooks/vg"',
-        'webhook_secrets = [{ env = "VG_WEBHOOK_SECRET" }]',
-        f"speech = {{ {speech} }}",
+def stage(
+    broker: Broker, folder: Path, script: Script = NOBODY, *, reply_seconds: float = 1.5, **changes: Table
+) -> contextlib.AbstractAsyncContextManager[Here]:
+    """A stage with a daemon that is ready. `changes`: of the configuration."""
+    connection = jambonz(
         f"reply = {{ deadline_seconds = {reply_seconds} }}",
         'websocket = { passwords = [{ env = "VG_PASSWORD" }, { env = "VG_NEXT" }], dial = true }',
         "[connections.hooks]",  # a provider that comes by webhook only
         'provider = "hms_sovereign"',
-        'token = { env = "VG_TOKEN" }',
+        'token = { env = "API_TOKEN" }',
         'assistant_id = "17a0cb75-fa09-4bdd-9a44-92a70d829c88"',
-        'webhook_secrets = [{ env = "VG_WEBHOOK_SECRET" }]',
-    ]
-    config.write_text("\n".join(lines) + "\n")
+        'webhook_secrets = [{ env = "HOOK_SECRET" }]',
+        env=PASSWORDS,
+    )
+    return Here.staged(
+        broker, folder, JambonzSimulator(JambonzSettings(speed=20, script=script)), connection, **changes
+    )
 
 
 def new_call() -> str:
@@ -199,7 +121,7 @@ async def test_a_whole_call(broker: Broker, tmp_path: Path) -> None:
         assert (unasked["status"], unasked["delivered_by"]) == ("delivered", "websocket")
         assert call.said == ["agent: Will you come?", "callee: yes, Tuesday", "agent: Good.", "agent: One more thing."]
         assert ended.json["data"]["reason"] == "completed"
-        events = [message.json for message in here.written[f"{here.prefix}events"]]
+        events = here.events()
         assert {event["type"] for event in events} >= {"call.trying", "call.ringing", "call.answered"}
         for event in events:
             assert (event["command_id"], event["metadata"]) == ("ws-whole", {"order": 7}), event["type"]
