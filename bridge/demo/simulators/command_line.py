@@ -11,37 +11,20 @@ import argparse
 import os
 import signal
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import TypedDict
 
 import anyio
 import msgspec
 
-from bridge.demo.simulators.history import Happening, History
+from bridge.demo.simulators import script
+from bridge.demo.simulators.history import Happening
 from bridge.demo.simulators.http1 import LOOPBACK
+from bridge.demo.simulators.vendor import Vendor
 from bridge.runtime.files import allow_files
 
 DEFAULT_SCRIPT = Path(__file__).parents[1] / "scripts" / "appointment_reminder.toml"
 _FILES = 65_536
 """A thousand calls at once are a thousand connections."""
-
-
-class Simulator(Protocol):
-    """What is served: a `Vendor`, or the simulated sipgate."""
-
-    history: History
-    control_url: str | None
-
-    @property
-    def base_url(self) -> str:
-        """Where requests are taken."""
-        ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None: ...
 
 
 def parser(vendor: str, description: str | None) -> argparse.ArgumentParser:
@@ -62,25 +45,48 @@ def parser(vendor: str, description: str | None) -> argparse.ArgumentParser:
     return found
 
 
+class Common(TypedDict):
+    """The settings that every vendor has."""
+
+    host: str
+    port: int
+    control_port: int | None
+    script: script.Script
+    speed: float
+    history_limit: int
+
+
+def common(arguments: argparse.Namespace) -> Common:
+    """What the arguments say of them."""
+    return Common(
+        host=arguments.host,
+        port=arguments.port,
+        control_port=arguments.control_port,
+        script=script.load(arguments.script),
+        speed=arguments.speed,
+        history_limit=arguments.history_limit,
+    )
+
+
 def from_environment(name: str | None) -> str | None:
     """The variable of this name, where a name was given."""
     return os.environ[name] if name else None
 
 
-def run(simulator: Simulator, *, timeline: bool) -> None:
+def run(vendor: Vendor, *, timeline: bool) -> None:
     """Serve until a signal comes."""
     allow_files(_FILES)
-    anyio.run(lambda: _run(simulator, timeline=timeline), backend_options={"use_uvloop": True})
+    anyio.run(lambda: _run(vendor, timeline=timeline), backend_options={"use_uvloop": True})
 
 
-async def _run(simulator: Simulator, *, timeline: bool) -> None:
+async def _run(vendor: Vendor, *, timeline: bool) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with simulator:
+        async with vendor:
             if timeline:
-                simulator.history.observe(_print_line)
-            if simulator.control_url is not None:
-                print(f"control on {simulator.control_url}", flush=True)
-            print(f"listening on {simulator.base_url}", flush=True)
+                vendor.history.observe(_print_line)
+            if vendor.control_url is not None:
+                print(f"control on {vendor.control_url}", flush=True)
+            print(f"listening on {vendor.base_url}", flush=True)
             async for _ in signals:
                 return
 

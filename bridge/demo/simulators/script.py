@@ -6,6 +6,8 @@ be repeated. Playing a script is left to the simulators.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -85,6 +87,10 @@ class Callee(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     is_machine: bool = False
     """An answering machine, as far as answering machine detection is asked for."""
     webhook_faults: tuple[WebhookRule, ...] = ()
+
+    def each_turn(self) -> Iterator[Turn]:
+        """One after the other, without an end where they repeat."""
+        return itertools.cycle(self.turns) if self.repeat else iter(self.turns)
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

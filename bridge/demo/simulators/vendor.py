@@ -10,7 +10,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import anyio.abc
 import msgspec
@@ -18,8 +18,8 @@ import msgspec
 from bridge.demo.simulators import control, http1
 from bridge.demo.simulators.background import background_tasks
 from bridge.demo.simulators.connection import Exchange
-from bridge.demo.simulators.courier import Address, Courier, Report
-from bridge.demo.simulators.faults import Answer, AnswerLate, Reply, ReplyFault, acts
+from bridge.demo.simulators.courier import Address, Courier, Done, Report
+from bridge.demo.simulators.faults import Answer, AnswerLate, Reply, ReplyFault, WebhookFault, acts
 from bridge.demo.simulators.history import Call, Dial, History, Moment, Webhook
 from bridge.demo.simulators.script import Callee, Director, Script
 from bridge.demo.simulators.webhooks import Delivery, WebhookClient
@@ -38,8 +38,15 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     history_limit: int = 20_000
 
 
+class Said(NamedTuple):
+    """What the answer to a webhook says, in the history's words."""
+
+    actions: tuple[str, ...] = ()
+    violations: tuple[str, ...] = ()
+
+
 class Parcel(msgspec.Struct, frozen=True):
-    """A webhook on its way. `done` hears of the first copy that ends, and gives what it made the vendor do."""
+    """A webhook on its way."""
 
     call: Call
     callee: Callee
@@ -50,7 +57,10 @@ class Parcel(msgspec.Struct, frozen=True):
     nth_of_all: int
     cap_seconds: float
     """A later answer counts as none; not scaled."""
-    done: Callable[[Delivery], tuple[str, ...]]
+    done: Callable[[Delivery], Said]
+    """Hears of the first copy that ends, and does what its answer says."""
+    repeated: Callable[[Delivery], Said] = lambda _: Said()
+    """Hears of each copy behind that one; their answers are only written down."""
 
 
 class Vendor(ABC):
@@ -64,6 +74,8 @@ class Vendor(ABC):
 
     server: http1.Http1Server
     client: WebhookClient
+    _placed_as = "placed"
+    """What the history says was decided where nothing goes wrong."""
 
     def __init__(self, port: Port) -> None:
         self.history = History(limit=port.history_limit)
@@ -139,7 +151,7 @@ class Vendor(ABC):
         fault = self._director.for_dial(number)
         places = fault is None or acts(fault)
         dial = self._dials[exchange]
-        self.history.dial_received(dial, number=number, decided=_decided(fault), places=places)
+        self.history.dial_received(dial, number=number, decided=_decided(fault) or self._placed_as, places=places)
         success = Answer()
         if places:
             call, success = ring(isinstance(fault, AnswerLate))
@@ -149,46 +161,62 @@ class Vendor(ABC):
                     await self.wait_for(lambda _: call.answers > 0, _LONGEST_OVERTAKING_SECONDS)
         return success if fault is None or isinstance(fault, AnswerLate) else fault
 
-    def _refused(self, exchange: Exchange, status: int, *, number: str | None, breach: str | None) -> None:
-        """Count a bad request to dial; `breach` says what only a wrong adapter would send."""
-        self.history.dial_received(self._dials[exchange], number=number, decided=str(status), places=False)
+    def _refused(
+        self, exchange: Exchange, status: int, *, number: str | None, breach: str | None, kind: str = "dial_request"
+    ) -> None:
+        """Count a bad request, as one to dial if it began so; `breach` says what only a wrong adapter would send."""
+        if exchange in self._dials:
+            self.history.dial_received(self._dials[exchange], number=number, decided=str(status), places=False)
         if breach is not None:
-            self.history.breach("dial_request", f"{status}: {breach}", number=number)
+            self.history.breach(kind, f"{status}: {breach}", number=number)
 
     # ---- webhooks
 
     def _send(self, parcel: Parcel, address: Address | None) -> None:
         """Have a webhook brought, with the fault that the script has for it; without an address it gets nowhere."""
-        callee, call = parcel.callee, parcel.call
-        fault = self._director.for_webhook(callee, event=parcel.event, nth=parcel.nth, nth_of_all=parcel.nth_of_all)
-        fault_name = None if fault is None else str(fault.__struct_config__.tag)
-
-        def done(report: Report) -> None:
-            actions: tuple[str, ...] = ()
-            if report.is_first:
-                actions = parcel.done(report.delivery)
-                call.answers += 1
-            self.history.webhook_done(
-                Webhook(
-                    session=call.session,
-                    number=call.number,
-                    event=parcel.event,
-                    sent=report.sent,
-                    latency_seconds=report.delivery.latency_seconds,
-                    status=report.delivery.status,
-                    failure=report.delivery.failure,
-                    actions=actions,
-                    fault=fault_name,
-                )
-            )
-
-        call.webhooks += 1
-        self.history.tell("webhook", number=call.number, session=call.session, detail=parcel.event)
+        fault = self._leaves(parcel)
         if address is None:
-            done(Report(Delivery(None, b"", "", 0.0, "no_webhook_url"), Moment.now(), is_first=True))
+            nowhere = Delivery(None, b"", "", 0.0, "no_webhook_url")
+            self._arrived(parcel, Report(nowhere, Moment.now(), is_first=True), fault)
         else:
-            courier = Courier(self._group, self.client, cap_seconds=parcel.cap_seconds)
-            courier.send(address, parcel.body, fault=fault, done=done)
+            self._bring(parcel, address, fault, lambda report: self._arrived(parcel, report, fault))
+
+    def _leaves(self, parcel: Parcel, *, what: str = "webhook") -> WebhookFault | None:
+        """Count a webhook; the fault that the script has for it."""
+        call = parcel.call
+        call.webhooks += 1
+        self.history.tell(what, number=call.number, session=call.session, detail=parcel.event)
+        return self._director.for_webhook(
+            parcel.callee, event=parcel.event, nth=parcel.nth, nth_of_all=parcel.nth_of_all
+        )
+
+    def _bring(self, parcel: Parcel, address: Address, fault: WebhookFault | None, done: Done) -> None:
+        """Post it; `done` hears of each copy. A vendor that tries again does so here."""
+        courier = Courier(self._group, self.client, cap_seconds=parcel.cap_seconds)
+        courier.send(address, parcel.body, fault=fault, done=done)
+
+    def _arrived(self, parcel: Parcel, report: Report, fault: WebhookFault | None) -> None:
+        """Do what the answer to a copy says, and write it down."""
+        call, delivery = parcel.call, report.delivery
+        if report.is_first:
+            said = parcel.done(delivery)
+            call.answers += 1
+        else:
+            said = parcel.repeated(delivery)
+        self.history.webhook_done(
+            Webhook(
+                session=call.session,
+                number=call.number,
+                event=parcel.event,
+                sent=report.sent,
+                latency_seconds=delivery.latency_seconds,
+                status=delivery.status,
+                failure=delivery.failure,
+                actions=said.actions,
+                violations=said.violations,
+                fault=None if fault is None else str(fault.__struct_config__.tag),
+            )
+        )
 
     # ---- life
 
@@ -234,10 +262,10 @@ class Vendor(ABC):
             yield
 
 
-def _decided(fault: ReplyFault | None) -> str:
+def _decided(fault: ReplyFault | None) -> str | None:
     match fault:
         case None:
-            return "placed"
+            return None
         case Answer(status=status):
             return str(status)
         case _:

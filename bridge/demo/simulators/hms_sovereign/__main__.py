@@ -6,7 +6,7 @@ simulates is in the package.
 
 from __future__ import annotations
 
-from bridge.demo.simulators import command_line, script
+from bridge.demo.simulators import command_line
 from bridge.demo.simulators.hms_sovereign import DEMO_ASSISTANT, HmsSettings, HmsSimulator
 
 
@@ -17,16 +17,11 @@ def main() -> None:
     parser.add_argument("--first-message", default="Hello, this is the clinic.")
     arguments = parser.parse_args()
     settings = HmsSettings(
-        host=arguments.host,
-        port=arguments.port,
-        control_port=arguments.control_port,
+        **command_line.common(arguments),
         token=command_line.from_environment(arguments.token_env) or HmsSettings().token,
         webhook_url=arguments.webhook_url,
         webhook_secret=command_line.from_environment(arguments.webhook_secret_env),
         assistants={arguments.assistant_id: {"first_message": arguments.first_message}},
-        script=script.load(arguments.script),
-        speed=arguments.speed,
-        history_limit=arguments.history_limit,
     )
     command_line.run(HmsSimulator(settings), timeline=arguments.timeline)
 

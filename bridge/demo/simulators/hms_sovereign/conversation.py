@@ -60,7 +60,7 @@ class Conversation:
         self._ours = ours
         self._stage = stage
         self._timers = Timers(stage.settings.speed)
-        self._turns: Iterator[Turn] = itertools.cycle(callee.turns) if callee.repeat else iter(callee.turns)
+        self._turns: Iterator[Turn] = callee.each_turn()
         self._next: Turn | None = next(self._turns, None)
         self._tool_ids = itertools.count(1)
         self._asked: str | None = None

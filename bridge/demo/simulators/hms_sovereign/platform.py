@@ -22,7 +22,7 @@ from bridge.demo.simulators.history import Call
 from bridge.demo.simulators.hms_sovereign import wire
 from bridge.demo.simulators.hms_sovereign.conversation import Conversation, merged
 from bridge.demo.simulators.hms_sovereign.settings import HmsSettings
-from bridge.demo.simulators.vendor import Parcel, Vendor
+from bridge.demo.simulators.vendor import Parcel, Said, Vendor
 from bridge.demo.simulators.webhooks import Endpoint
 
 _DIAL = "/calls/outbound"
@@ -210,7 +210,7 @@ class HmsSimulator(Vendor):
             nth=conversation.sent[event],
             nth_of_all=conversation.sent.total(),
             cap_seconds=caps.get(event, settings.answer_cap_seconds),
-            done=lambda delivery: conversation.answered(event, delivery),
+            done=lambda delivery: Said(conversation.answered(event, delivery)),
         )
         self._send(parcel, None if url is None else _address(url, event, body, secret))
 

@@ -9,7 +9,6 @@ where it has `bargein`; `dial` makes one leg that is answered or not; a verb tha
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections import Counter, deque
@@ -26,6 +25,7 @@ from bridge.demo.simulators.jambonz.rest import Order
 from bridge.demo.simulators.jambonz.settings import JambonzSettings
 from bridge.demo.simulators.jambonz.verbs import Object, Verb
 from bridge.demo.simulators.script import Callee, Turn
+from bridge.demo.simulators.timers import Timers
 from bridge.demo.simulators.webhooks import Delivery
 
 _RINGING = 0.1  # of the time until the callee acts
@@ -86,10 +86,10 @@ class Conversation:
         self._order = order
         self._sip_call_id = str(uuid.uuid4())
         self._verbs: deque[Verb] = deque()
-        self._turns: Iterator[Turn] = _turns(callee)
+        self._turns: Iterator[Turn] = callee.each_turn()
         self._turns_done = 0
         self._sent: Counter[str] = Counter()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers(stage.settings.speed)
 
     @property
     def sip_call_id(self) -> str:
@@ -115,7 +115,7 @@ class Conversation:
         if queued:
             self._verbs.extend(reading.verbs)
         else:
-            self._cancel("verb")
+            self._timers.cancel("verb")
             self._verbs = deque(reading.verbs)
         self._step()
 
@@ -129,18 +129,18 @@ class Conversation:
         """The INVITE leaves; the callee answers, refuses with this SIP status, or does nothing until time is up."""
         self._status("trying", 100)
         rings = min(self.callee.rings_seconds, float(self._order.timeout_seconds))
-        self._after(rings * _RINGING, "ringing", self._status, "ringing", 180)
+        self._timers.after(rings * _RINGING, "ringing", self._status, "ringing", 180)
         if refusal is not None:
-            self._after(rings, "answer", self.end, "callee", refusal)
+            self._timers.after(rings, "answer", self.end, "callee", refusal)
         elif self.callee.answers and self.callee.rings_seconds <= self._order.timeout_seconds:
-            self._after(rings, "answer", self.pick_up)
+            self._timers.after(rings, "answer", self.pick_up)
         else:
-            self._after(float(self._order.timeout_seconds), "answer", self.end, "platform", 487)
+            self._timers.after(float(self._order.timeout_seconds), "answer", self.end, "platform", 487)
 
     def pick_up(self) -> None:
         """The callee (or, inbound, the platform) answers."""
         self.is_answered = True
-        self._cancel("ringing")
+        self._timers.cancel("ringing")
         self._stage.history.call_answered(self.call)
         self._status("in-progress", 200)
         if self._order.amd_hook is not None:
@@ -150,7 +150,7 @@ class Conversation:
             label = {"vendor": "google", "language": "en-US"}
             self.ask(self._order.call_hook, "call_hook", defaults={"synthesizer": label, "recognizer": label})
         elif self.callee.turns:  # somebody else's application: they talk for a while
-            self._after(sum(turn.after_seconds for turn in self.callee.turns), "verb", self.end, "callee")
+            self._timers.after(sum(turn.after_seconds for turn in self.callee.turns), "verb", self.end, "callee")
 
     def end(self, by: str, sip_status: int = 200) -> None:
         """Hang up, or never be answered; `by` agent, callee or platform."""
@@ -168,7 +168,7 @@ class Conversation:
 
     def abandon(self) -> None:
         """Forget all timers."""
-        self._cancel(*self._timers)
+        self._timers.close()
 
     def _duration(self) -> int:
         began = self.call.answered
@@ -176,7 +176,7 @@ class Conversation:
 
     def _live(self) -> None:
         """The callee bears only so long that nothing happens."""
-        self._after(self.callee.patience_seconds, "patience", self.end, "callee")
+        self._timers.after(self.callee.patience_seconds, "patience", self.end, "callee")
 
     # ---- webhooks
 
@@ -201,7 +201,7 @@ class Conversation:
         if reading.breach is not None and not reading.failed:
             self._status("in-progress", 200, error="invalid verbs", reason=reading.breach)
         if not reading.failed:
-            self._cancel("verb")  # of a redirect from outside: what is being done ends
+            self._timers.cancel("verb")  # of a redirect from outside: what is being done ends
         if reading.verbs:  # else: carry on with what is left
             self._verbs = deque(reading.verbs)
             self.call.actions += len(reading.verbs)
@@ -236,7 +236,6 @@ class Conversation:
     def _post(self, hook: str, name: str, answered: Answered, **fields: object) -> None:
         body = self._base() | fields
         self._sent[name] += 1
-        self.call.webhooks += 1
         url = hook if self.socket_url else urljoin(self._order.call_hook or "", hook)
         nth, nth_of_all = self._sent[name], self._sent.total()
         self._stage.send(self, Posted(url, name, msgspec.json.encode(body), nth, nth_of_all), answered)
@@ -283,9 +282,9 @@ class Conversation:
     def _do(self, verb: Verb) -> None:
         match verb.name:
             case "say" | "play":
-                self._after(self._heard(verb.name, verb.properties), "verb", self._step)
+                self._timers.after(self._heard(verb.name, verb.properties), "verb", self._step)
             case "pause":
-                self._after(float(verb.properties["length"]), "verb", self._step)
+                self._timers.after(float(verb.properties["length"]), "verb", self._step)
             case "redirect":
                 self.ask(str(_url(verb.properties["actionHook"])), "redirect")
             case "hangup":
@@ -296,9 +295,9 @@ class Conversation:
                 self._dial(verb.properties)
             case "tag":
                 self.tag = verb.properties["data"]
-                self._after(0, "verb", self._step)
+                self._timers.after(0, "verb", self._step)
             case _:
-                self._after(0, "verb", self._step)
+                self._timers.after(0, "verb", self._step)
 
     def _heard(self, name: str, properties: Object) -> float:
         """Write down what is said or played; how long it takes."""
@@ -314,12 +313,12 @@ class Conversation:
         seconds = self._heard(prompt, properties[prompt]) if prompt else 0.0
         turn = next(self._turns, script.StaySilent())
         if isinstance(turn, script.Interrupt) and properties.get("bargein") and turn.after_seconds < seconds:
-            self._after(turn.after_seconds, "verb", lambda: self._act(turn, properties))
+            self._timers.after(turn.after_seconds, "verb", lambda: self._act(turn, properties))
         elif isinstance(turn, script.StaySilent):
             silence = float(properties.get("timeout") or _SILENCE_SECONDS)
-            self._after(seconds + silence, "verb", lambda: self._act(turn, properties))
+            self._timers.after(seconds + silence, "verb", lambda: self._act(turn, properties))
         else:
-            self._after(seconds + turn.after_seconds, "verb", lambda: self._act(turn, properties))
+            self._timers.after(seconds + turn.after_seconds, "verb", lambda: self._act(turn, properties))
 
     def _act(self, turn: Turn, gather: Object) -> None:
         """The callee's turn, as the gather understands it."""
@@ -360,35 +359,10 @@ class Conversation:
             result = {"dial_call_status": "completed" if answers else "no-answer", "dial_call_sid": leg}
             self.ask(hook, "dial", **result, dial_sip_status=200 if answers else 487)
 
-        self._after(seconds, "verb", over)
+        self._timers.after(seconds, "verb", over)
 
     def _leg(self, leg: str, status: str, sip_status: int) -> None:
         self._status(status, sip_status, call_sid=leg, parent_call_sid=self.call.session)
-
-    # ---- small things
-
-    def _after(self, seconds: float, name: str, callback: Callable[..., None], *arguments: object) -> None:
-        """Call back after so many seconds of the call's time; a timer of the same name is replaced."""
-
-        def fire() -> None:
-            self._timers.pop(name, None)
-            if not self.is_over:
-                callback(*arguments)
-
-        self._cancel(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds / self._stage.settings.speed, fire)
-
-    def _cancel(self, *names: str) -> None:
-        for name in names:
-            timer = self._timers.pop(name, None)
-            if timer is not None:
-                timer.cancel()
-
-
-def _turns(callee: Callee) -> Iterator[Turn]:
-    yield from callee.turns
-    while callee.repeat and callee.turns:
-        yield from callee.turns
 
 
 def _url(hook: object) -> str | None:

@@ -6,94 +6,48 @@ sent, and that a hook is posted again only where its URL asks for that. The call
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping
 
 import anyio
-import anyio.abc
 import msgspec
 
-from bridge.demo.simulators import control, http1
-from bridge.demo.simulators.background import background_tasks
 from bridge.demo.simulators.connection import Exchange
-from bridge.demo.simulators.courier import Address, Courier, Report
-from bridge.demo.simulators.faults import Answer, AnswerLate, Reply, ReplyFault, WebhookFault, acts
-from bridge.demo.simulators.history import Call, Dial, History, Moment, Webhook
+from bridge.demo.simulators.courier import Address, Done, Report
+from bridge.demo.simulators.faults import Answer, Reply, WebhookFault
+from bridge.demo.simulators.history import Call, Moment
 from bridge.demo.simulators.jambonz import rest, verbs
 from bridge.demo.simulators.jambonz.conversation import Answered, Conversation, Posted
 from bridge.demo.simulators.jambonz.settings import Application, JambonzSettings
 from bridge.demo.simulators.jambonz.socket import AppSockets
-from bridge.demo.simulators.script import Director, Script, matches
-from bridge.demo.simulators.webhooks import Delivery, Endpoint, WebhookClient
+from bridge.demo.simulators.script import matches
+from bridge.demo.simulators.vendor import Parcel, Said, Vendor
+from bridge.demo.simulators.webhooks import Delivery, Endpoint
 
-_LONGEST_OVERTAKING_SECONDS = 10.0
 _TEXT = {"Content-Type": "text/plain"}
 _ENDPOINTS = {("POST", True), ("PUT", False), ("GET", False)}
 """Method, and whether it is for all calls."""
 _HTML = {"Content-Type": "text/html"}
 
 
-class _Parcel(msgspec.Struct, frozen=True):
-    """A webhook on its way."""
+class JambonzSimulator(Vendor):
+    """`async with JambonzSimulator(settings) as simulator:`; see `Vendor`.
 
-    call: Call
-    posted: Posted
-    answered: Answered
-    fault: str | None
-
-
-class JambonzSimulator:
-    """`async with JambonzSimulator(settings) as simulator:`; at the end every call and connection is dropped.
-
-    Attributes:
-        settings: of the account and the platform.
-        history: what happened so far; `updates.NAME` counts the controls that were taken.
-        server: the provider's port; `server.faults`, `server.refuse()`, `server.listen()` for what a script can't say.
-        client: sends the webhooks.
+    `history.counts` has `updates.NAME` for the controls that were taken.
     """
 
-    server: http1.Http1Server
-    client: WebhookClient
+    _placed_as = "201"
 
     def __init__(self, settings: JambonzSettings) -> None:
+        super().__init__(settings)
         self.settings = settings
-        self.history = History(limit=settings.history_limit)
-        self.control_url: str | None = None
-        self._director = Director(settings.script)
         self._apps: dict[str, Application] = {app.sid: app for app in settings.applications}
-        self._dials: dict[Exchange, Dial] = {}
         self._calls: dict[str, Conversation] = {}
         self._ended: dict[str, tuple[float, Mapping[str, object]]] = {}
         self._sockets = AppSockets(self.history)
-        self._courier: Courier
-        self._group: anyio.abc.TaskGroup
-        self._stack = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(self._running())
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        return bool(await self._stack.__aexit__(kind, error, traceback))
-
-    @property
-    def base_url(self) -> str:
-        """The provider's port."""
-        return self.server.base_url
-
-    async def wait_for(self, predicate: Callable[[History], bool], timeout_seconds: float) -> None:
-        """Until the predicate holds for the history; TimeoutError if it does not in time."""
-        await self.history.wait_for(predicate, timeout_seconds=timeout_seconds)
 
     # ---- steering
 
@@ -117,10 +71,6 @@ class JambonzSimulator:
         conversation.pick_up()
         return conversation.call.session
 
-    def play(self, new: Script) -> None:
-        """Follow this script from now on; its rules count from here."""
-        self._director = Director(new)
-
     def point_webhooks_at(self, url: str, *, flow_id: str | None = None) -> None:
         """Set the hooks of this application (of all without a sid) to `url/call` and `url/status`, or to one `ws://`."""
         if flow_id is not None and flow_id not in self._apps:
@@ -134,76 +84,50 @@ class JambonzSimulator:
                 hooks = msgspec.structs.replace(app, call_hook=call, call_status_hook=status)
                 self._apps[app.sid] = hooks
 
-    def release(self) -> None:
-        """End every hang and delay that is under way."""
-        self.server.release()
-
     # ---- requests
 
-    def _begins(self, exchange: Exchange) -> None:
-        if exchange.method == "POST" and rest.path_of(exchange.path):
-            self._dials[exchange] = self.history.dial_begins(exchange.connection, exchange.path)
+    def _is_dial(self, exchange: Exchange) -> bool:
+        return exchange.method == "POST" and rest.path_of(exchange.path) is not None
 
-    def _ends(self, exchange: Exchange) -> None:
-        dial = self._dials.pop(exchange, None)
-        if dial is not None:
-            dial.ended = exchange.ended
-            self.history.count(f"dials.ended.{exchange.ended}")
-
-    async def _handle(self, exchange: Exchange) -> Reply:
-        if exchange.path.startswith(control.PREFIX):
-            return control.handle(self, exchange)
-        dial = self._dials.get(exchange)
+    async def _answer(self, exchange: Exchange) -> Reply:
         place = rest.path_of(exchange.path)
         if place is None or (exchange.method, place[1] is None) not in _ENDPOINTS:
             return Answer(status=404, headers=_HTML, body=f"<pre>Cannot {exchange.method} {exchange.path}</pre>")
         refusal = rest.refuse_access(exchange, self.settings)
         if refusal is not None:
-            return self._refuse(refusal, dial)
+            return self._refuse(exchange, refusal)
         if exchange.method == "GET":
             return self._shown(str(place[1]))
-        return self._update(exchange, str(place[1])) if dial is None else await self._create(exchange, dial)
+        return self._update(exchange, str(place[1])) if exchange.method == "PUT" else await self._create(exchange)
 
-    async def _create(self, exchange: Exchange, dial: Dial) -> Reply:
+    async def _create(self, exchange: Exchange) -> Reply:
         order = rest.read_create(exchange, self.settings, self._apps)
         if isinstance(order, rest.Refusal):
-            return self._refuse(order, dial)
-        number = order.number.lstrip("+")
-        fault = self._director.for_dial(number)
-        places = fault is None or acts(fault)
-        self.history.dial_received(dial, number=number, decided=_name(fault), places=places)
-        placed: Answer | None = None
-        if places:
-            conversation = self._begin(order, direction="outbound")
-            dial.session = conversation.call.session
-            conversation.ring(self._refusal_of(number))
-            placed = self._placed(conversation)
-            if isinstance(fault, AnswerLate):
-                await self._first_answer(conversation)
-        if placed is not None and (fault is None or isinstance(fault, AnswerLate)):
-            return placed
-        return Answer(status=500) if fault is None or isinstance(fault, AnswerLate) else fault
+            return self._refuse(exchange, order)
 
-    async def _handle_control(self, exchange: Exchange) -> Reply:
-        return control.handle(self, exchange)
+        def ring(at_once: bool) -> tuple[Call, Answer]:
+            del at_once  # `trying` is the first webhook, and comes at once anyway
+            conversation = self._begin(order, direction="outbound")
+            conversation.ring(self._refusal_of(conversation.call.number))
+            return conversation.call, self._placed(conversation)
+
+        return await self._dialled(exchange, order.number.lstrip("+"), ring)
 
     def _placed(self, conversation: Conversation) -> Answer:
         spelt = "callid" if self.settings.flavour == "cognigy" else "callId"
         body = {"sid": conversation.call.session, spelt: conversation.sip_call_id}
         return Answer(status=201, body=msgspec.json.encode(body).decode())
 
-    def _refuse(self, refusal: rest.Refusal, dial: Dial | None) -> Answer:
-        if dial is not None:
-            self.history.dial_received(dial, number=refusal.number, decided=str(refusal.status), places=False)
-        if refusal.is_breach:
-            kind = "update" if dial is None else "dial_request"
-            self.history.breach(kind, f"{refusal.status}: {refusal.reason}", number=refusal.number)
+    def _refuse(self, exchange: Exchange, refusal: rest.Refusal) -> Answer:
+        kind = "dial_request" if self._is_dial(exchange) else "update"
+        breach = refusal.reason if refusal.is_breach else None
+        self._refused(exchange, refusal.status, number=refusal.number, breach=breach, kind=kind)
         return refusal.answer()
 
     def _update(self, exchange: Exchange, sid: str) -> Answer:
         body = rest.read_update(exchange)
         if isinstance(body, rest.Refusal):
-            return self._refuse(body, None)
+            return self._refuse(exchange, body)
         conversation = self._calls.get(sid)
         if conversation is None:
             if self._record_of(sid) is None:
@@ -252,19 +176,13 @@ class JambonzSimulator:
     def _begin(self, order: rest.Order, *, direction: str) -> Conversation:
         number = order.number.lstrip("+")
         call = self.history.call_begins(str(uuid.uuid4()), number=number, direction=direction)
-        conversation = Conversation(self, call, callee=self._director.script.callee(number), order=order)
+        conversation = Conversation(self, call, callee=self._callee(number), order=order)
         self._calls[call.session] = conversation
         return conversation
 
     def _refusal_of(self, number: str) -> int | None:
         refusals = self.settings.refusals
         return next((status for pattern, status in refusals.items() if matches(pattern, number)), None)
-
-    async def _first_answer(self, conversation: Conversation) -> None:
-        """Until the call's first webhook has been answered, or has failed."""
-        with contextlib.suppress(TimeoutError):
-            answered = conversation.call
-            await self.history.wait_for(lambda _: answered.answers > 0, timeout_seconds=_LONGEST_OVERTAKING_SECONDS)
 
     def over(self, conversation: Conversation) -> None:
         """Part of `Stage`."""
@@ -275,31 +193,32 @@ class JambonzSimulator:
 
     def send(self, conversation: Conversation, posted: Posted, answered: Answered) -> None:
         """Part of `Stage`."""
-        call = conversation.call
-        fault = self._director.for_webhook(
-            conversation.callee, event=posted.name, nth=posted.nth, nth_of_all=posted.nth_of_all
+        parcel = Parcel(
+            call=conversation.call,
+            callee=conversation.callee,
+            event=posted.name,
+            body=posted.body,
+            nth=posted.nth,
+            nth_of_all=posted.nth_of_all,
+            cap_seconds=self.settings.answer_cap_seconds,
+            done=lambda delivery: _said(answered(delivery)),
+            repeated=lambda delivery: _said(verbs.read_answer(delivery)),
         )
-        self.history.tell("webhook", number=call.number, session=call.session, detail=posted.name)
-        fault_name = None if fault is None else str(fault.__struct_config__.tag)
-        parcel = _Parcel(call, posted, answered, fault_name)
         if conversation.socket_url and not posted.hook.startswith("http"):
-            sent = Moment.now()
+            self._send_message(conversation, parcel, posted.hook)
+        else:
+            self._send(parcel, self._address(posted))
 
-            def arrived(delivery: Delivery) -> None:
-                self._arrived(parcel, Report(delivery, sent, is_first=True))
+    def _send_message(self, conversation: Conversation, parcel: Parcel, hook: str) -> None:
+        fault, sent = self._leaves(parcel), Moment.now()
 
-            socket = self._sockets.of(call.session, conversation)
-            socket.post(posted.name, posted.hook, msgspec.Raw(posted.body), fault=fault, answered=arrived)
-            return
-        try:
-            address = self._address(posted)
-        except ValueError:  # a WebSocket, or nothing that can be reached
-            failed = Delivery(None, b"", "", 0.0, "no_webhook_url")
-            self._arrived(parcel, Report(failed, Moment.now(), is_first=True))
-            return
-        self._try(parcel, address, fault, tried=0)
+        def answered(delivery: Delivery) -> None:
+            self._arrived(parcel, Report(delivery, sent, is_first=True), fault)
 
-    def _address(self, posted: Posted) -> Address:
+        socket = self._sockets.of(self._group, conversation.call.session, conversation)
+        socket.post(parcel.event, hook, msgspec.Raw(parcel.body), fault=fault, answered=answered)
+
+    def _address(self, posted: Posted) -> Address | None:
         moment = str(int(time.time()))
         signed = f"{moment}.".encode() + posted.body
 
@@ -308,82 +227,35 @@ class JambonzSimulator:
             headers = {"User-Agent": "jambonz", "Jambonz-Signature": f"t={moment},v1={proof}"}
             return Endpoint(posted.hook, headers)
 
-        return Address(endpoint(self.settings.webhook_secret), endpoint("not-the-secret"))
+        try:
+            return Address(endpoint(self.settings.webhook_secret), endpoint("not-the-secret"))
+        except ValueError:  # a WebSocket, or nothing that can be reached
+            return None
 
-    def _try(self, parcel: _Parcel, address: Address, fault: WebhookFault | None, *, tried: int) -> None:
-        retry = verbs.retry_of(parcel.posted.hook)
+    def _bring(
+        self, parcel: Parcel, address: Address, fault: WebhookFault | None, done: Done, *, tried: int = 0
+    ) -> None:
+        """Again where the hook asks for that; only the last try is heard of."""
+        retry = verbs.retry_of(address.honest.url)
 
-        def done(report: Report) -> None:
+        def tried_once(report: Report) -> None:
             wait = retry.wait_seconds(report.delivery, tried=tried) if report.is_first else None
             if wait is None:
-                self._arrived(parcel, report)
+                done(report)
                 return
             self.history.count("webhooks.retried")
             self._group.start_soon(again, wait / self.settings.speed)
 
         async def again(seconds: float) -> None:
             await anyio.sleep(seconds)
-            self._try(parcel, address, None, tried=tried + 1)
+            self._bring(parcel, address, None, done, tried=tried + 1)
 
-        self._courier.send(address, parcel.posted.body, fault=fault, done=done)
-
-    def _arrived(self, parcel: _Parcel, report: Report) -> None:
-        call, delivery = parcel.call, report.delivery
-        reading = verbs.read_answer(delivery)
-        if report.is_first:
-            reading = parcel.answered(delivery)
-            call.answers += 1
-        self.history.webhook_done(
-            Webhook(
-                session=call.session,
-                number=call.number,
-                event=parcel.posted.name,
-                sent=report.sent,
-                latency_seconds=delivery.latency_seconds,
-                status=delivery.status,
-                failure=delivery.failure,
-                actions=tuple(verb.name for verb in reading.verbs),
-                violations=() if reading.breach is None else (reading.breach,),
-                fault=parcel.fault,
-            )
-        )
-
-    # ---- life
-
-    @contextlib.asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
-        settings = self.settings
-        async with contextlib.AsyncExitStack() as stack:
-            self._group = self._sockets.group = await stack.enter_async_context(background_tasks())
-            self.client = WebhookClient()
-            stack.callback(self.client.close)
-            self._courier = Courier(self._group, self.client, cap_seconds=settings.answer_cap_seconds)
-            self.server = await stack.enter_async_context(
-                http1.serve(
-                    self._handle,
-                    address=(settings.host, settings.port),
-                    on_begin=self._begins,
-                    on_end=self._ends,
-                    choose_fault=lambda _: self._director.for_connection(),
-                )
-            )
-            if settings.control_port is not None:
-                address = (settings.host, settings.control_port)
-                extra = await stack.enter_async_context(http1.serve(self._handle_control, address=address))
-                self.control_url = extra.base_url
-            stack.callback(self._abandon)
-            yield
+        super()._bring(parcel, address, fault, tried_once)
 
     def _abandon(self) -> None:
         for conversation in self._calls.values():
             conversation.abandon()
 
 
-def _name(fault: ReplyFault | None) -> str:
-    match fault:
-        case None:
-            return "201"
-        case Answer(status=status):
-            return str(status)
-        case _:
-            return str(fault.__struct_config__.tag)
+def _said(reading: verbs.Reading) -> Said:
+    return Said(tuple(verb.name for verb in reading.verbs), () if reading.breach is None else (reading.breach,))

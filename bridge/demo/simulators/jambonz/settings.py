@@ -11,8 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from bridge.demo.simulators.http1 import LOOPBACK
-from bridge.demo.simulators.script import Script
+from bridge.demo.simulators.vendor import Port
 
 DEMO_ACCOUNT = "9351f46a-678c-43f5-b8a6-d4eb58d131af"
 DEMO_APPLICATION = "3b43e39f-4346-4218-8434-a53130e8be49"
@@ -28,13 +27,9 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     """User and password of the hooks, for Basic auth; sent with WebSockets only."""
 
 
-class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True):
+class JambonzSettings(Port, frozen=True, kw_only=True):
     """The account and the platform."""
 
-    host: str = LOOPBACK
-    port: int = 0
-    control_port: int | None = None
-    """A port of its own for `/_sim`, untouched by connection faults; 0: a free one."""
     flavour: Literal["cognigy", "jambonz"] = "jambonz"
     """cognigy: takes `notifyUrl`, answers with `callid`; jambonz: refuses it, answers with `callId`."""
     token: str = "vg-token"  # noqa: S105 - the simulator's
@@ -45,7 +40,6 @@ class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True):
     applications: tuple[Application, ...] = (Application(),)
     refusals: Mapping[str, int] = {}
     """SIP statuses by number (digits, or digits and `*`) of callees who refuse: 486, 603, 503, …"""
-    script: Script = Script()
     speed: float = 1.0
     answer_cap_seconds: float = 10.0
     """A hook that is answered later counts as not answered; not scaled (contract 6)."""
@@ -53,4 +47,3 @@ class JambonzSettings(msgspec.Struct, frozen=True, kw_only=True):
     shortest_speech_seconds: float = 0.3
     record_seconds: float = 3600.0
     """How long an ended call is known: 422 within it, 404 after (contract 5); real seconds."""
-    history_limit: int = 20_000

@@ -199,17 +199,14 @@ class AppSocket:
 class AppSockets:
     """Those of all calls."""
 
-    group: anyio.abc.TaskGroup
-    """Set before the first call."""
-
     def __init__(self, history: History) -> None:
         self._history = history
         self._open: dict[str, AppSocket] = {}
 
-    def of(self, sid: str, driven: Driven) -> AppSocket:
+    def of(self, group: anyio.abc.TaskGroup, sid: str, driven: Driven) -> AppSocket:
         """The call's; made when it is asked for first."""
         if sid not in self._open:
-            self._open[sid] = AppSocket(self.group, driven, sid=sid, history=self._history)
+            self._open[sid] = AppSocket(group, driven, sid=sid, history=self._history)
         return self._open[sid]
 
     def close(self, sid: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from bridge.demo.simulators import command_line, script
+from bridge.demo.simulators import command_line
 from bridge.demo.simulators.sipgate import DEMO_FLOW, DEMO_NUMBER, Flow, SipgateSettings, SipgateSimulator
 
 
@@ -28,15 +28,10 @@ def _settings(arguments: argparse.Namespace) -> SipgateSettings:
         webhook_secret=command_line.from_environment(arguments.webhook_secret_env),
     )
     return SipgateSettings(
-        host=arguments.host,
-        port=arguments.port,
-        control_port=arguments.control_port,
+        **command_line.common(arguments),
         token=command_line.from_environment(arguments.token_env) or SipgateSettings().token,
         flows=(flow,),
-        script=script.load(arguments.script),
-        speed=arguments.speed,
         answer_cap_seconds=arguments.answer_cap_seconds,
-        history_limit=arguments.history_limit,
     )
 
 

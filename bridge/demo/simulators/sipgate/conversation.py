@@ -10,10 +10,9 @@ a WebSocket nobody waits for answers.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -23,6 +22,7 @@ from bridge.demo.simulators.history import Call, History
 from bridge.demo.simulators.script import Callee, Turn
 from bridge.demo.simulators.sipgate import wire
 from bridge.demo.simulators.sipgate.settings import Flow, SipgateSettings
+from bridge.demo.simulators.timers import Timers
 from bridge.demo.simulators.webhooks import Delivery
 
 _BYTES_PER_SECOND = 32_000 * 4 / 3  # 16 kHz, 16 bit, mono, in base64
@@ -68,13 +68,13 @@ class Conversation:
         self._deaf = False  # the platform has stopped listening
         self._playing: wire.Speak | wire.Audio | None = None
         self._queue: deque[wire.Action] = deque()
-        self._turns: Iterator[Turn] = _turns(callee)
+        self._turns: Iterator[Turn] = callee.each_turn()
         self._next: Turn | None = next(self._turns, None)
         self._turns_done = 0
         self._has_turn = False  # the assistant has finished: it is the callee's turn
         self._unanswered = 0
         self._sent: Counter[str] = Counter()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers(stage.settings.speed)
         start, later = _sessions(call, flow, stage.settings)
         self._first_session, self._later_session = start, later
 
@@ -83,9 +83,9 @@ class Conversation:
     def ring(self) -> None:
         """Let the telephone ring: somebody picks up, or nobody does and the webhook hears nothing."""
         if self.callee.answers:
-            self._after(self.callee.rings_seconds, "ringing", self.pick_up)
+            self._timers.after(self.callee.rings_seconds, "ringing", self.pick_up)
         else:
-            self._after(self.callee.rings_seconds, "ringing", self.end, "callee", state="unanswered")
+            self._timers.after(self.callee.rings_seconds, "ringing", self.end, "callee", state="unanswered")
 
     def pick_up(self) -> None:
         """The callee (or, inbound, the platform) answers."""
@@ -106,9 +106,7 @@ class Conversation:
 
     def abandon(self) -> None:
         """Forget all timers."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.close()
 
     # ---- webhooks
 
@@ -117,9 +115,8 @@ class Conversation:
         body = msgspec.json.encode({"type": event, **fields, "session": session})
         self._sent[event] += 1
         self._unanswered += 1
-        self.call.webhooks += 1
         if not self.is_over:
-            self._after(self.callee.patience_seconds, "patience", self.end, "callee")
+            self._timers.after(self.callee.patience_seconds, "patience", self.end, "callee")
         self._stage.send(self, event, body, nth=self._sent[event], nth_of_all=self._sent.total())
 
     def answered(self, event: str, delivery: Delivery) -> wire.Reading:
@@ -178,7 +175,7 @@ class Conversation:
             case wire.Transfer():
                 self._transfer(action)
             case wire.SendSms() if not self.callee.sms_arrives:
-                self._after(
+                self._timers.after(
                     _SMS_FAILS_AFTER_SECONDS,
                     f"sms {self.call.actions}",
                     self._emit,
@@ -192,7 +189,7 @@ class Conversation:
         settings = self._stage.settings
         self._playing = action
         self._has_turn = False
-        self._cancel("turn", "silence")
+        self._timers.cancel("turn", "silence")
         if isinstance(action, wire.Speak):
             seconds = max(settings.shortest_speech_seconds, len(action.words) * settings.seconds_per_character)
             self._stage.history.said(self.call, "agent", action.words)
@@ -203,7 +200,7 @@ class Conversation:
         else:
             seconds = len(action.audio) / _BYTES_PER_SECOND
             self._stage.history.said(self.call, "agent", f"({seconds:.1f} s of audio)")
-        self._after(seconds, "playback", self._played)
+        self._timers.after(seconds, "playback", self._played)
         self._prepare_interruption(action, seconds)
 
     def _played(self) -> None:
@@ -216,23 +213,23 @@ class Conversation:
             return
         self._has_turn = True
         if isinstance(done, wire.Speak) and done.user_input_timeout_seconds is not None:
-            self._after(done.user_input_timeout_seconds, "silence", self._tell_webhook, "user_input_timeout")
+            self._timers.after(done.user_input_timeout_seconds, "silence", self._tell_webhook, "user_input_timeout")
         self._maybe_turn()
 
     def _stop_speech(self) -> None:
         self._playing = None
-        self._cancel("playback", "interruption")
+        self._timers.cancel("playback", "interruption")
 
     def _transfer(self, action: wire.Transfer) -> None:
         self._queue.clear()
-        self._cancel("turn", "silence", "patience")
+        self._timers.cancel("turn", "silence", "patience")
         self._has_turn = False
         if self.callee.transfer_succeeds:
-            self._after(_TRANSFER_RINGS_SECONDS, "transfer", self.end, "agent", state="transferred")
+            self._timers.after(_TRANSFER_RINGS_SECONDS, "transfer", self.end, "agent", state="transferred")
         elif action.timeout is None:
-            self._after(_TRANSFER_RINGS_SECONDS, "transfer", self.end, "platform")
+            self._timers.after(_TRANSFER_RINGS_SECONDS, "transfer", self.end, "platform")
         else:
-            self._after(action.timeout, "transfer", self._emit, "session_start")
+            self._timers.after(action.timeout, "transfer", self._emit, "session_start")
 
     # ---- the callee
 
@@ -243,7 +240,7 @@ class Conversation:
         if self._unanswered and self.callee.waits_for_answers:
             return
         self._has_turn = False
-        self._after(self._next.after_seconds, "turn", self._act)
+        self._timers.after(self._next.after_seconds, "turn", self._act)
 
     def _prompt_unasked(self) -> None:
         if self._next is not None and self._next.unprompted and self._playing is None:
@@ -257,7 +254,7 @@ class Conversation:
                 self._speak_up(text)
             case script.Press(digits=digits, gap_seconds=gap):
                 for index, digit in enumerate(digits):
-                    self._after(index * gap, f"key {index}", self._tell_webhook, "dtmf_received", digit=digit)
+                    self._timers.after(index * gap, f"key {index}", self._tell_webhook, "dtmf_received", digit=digit)
             case script.HangUp():
                 self.end("callee")
             case script.StaySilent() | None:
@@ -289,7 +286,7 @@ class Conversation:
             return
         wanted = max(turn.after_seconds, rules.allow_after_ms / 1000)
         if wanted < seconds:
-            self._after(wanted, "interruption", self._interrupt, turn.text, rules.strategy)
+            self._timers.after(wanted, "interruption", self._interrupt, turn.text, rules.strategy)
 
     def _interrupt(self, text: str, strategy: str) -> None:
         self._take_turn()
@@ -303,35 +300,12 @@ class Conversation:
 
     def _tell_webhook(self, event: str, **fields: object) -> None:
         """An event of the user's; not sent once the platform has stopped listening."""
-        self._cancel("silence")
+        self._timers.cancel("silence")
         if not self._deaf:
             self._emit(event, **fields)
 
     def _tell(self, what: str, detail: str) -> None:
         self._stage.history.tell(what, number=self.call.number, session=self.call.session, detail=detail)
-
-    def _after(self, seconds: float, name: str, callback: Callable[..., None], *arguments: str, **fields: str) -> None:
-        """Call back after so many seconds of the call's time; a timer of the same name is replaced."""
-
-        def fire() -> None:
-            self._timers.pop(name, None)
-            if not self.is_over:
-                callback(*arguments, **fields)
-
-        self._cancel(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds / self._stage.settings.speed, fire)
-
-    def _cancel(self, *names: str) -> None:
-        for name in names:
-            timer = self._timers.pop(name, None)
-            if timer is not None:
-                timer.cancel()
-
-
-def _turns(callee: Callee) -> Iterator[Turn]:
-    yield from callee.turns
-    while callee.repeat and callee.turns:
-        yield from callee.turns
 
 
 def _sessions(call: Call, flow: Flow, settings: SipgateSettings) -> tuple[Mapping[str, str], Mapping[str, str]]:

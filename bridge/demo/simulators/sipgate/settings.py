@@ -10,8 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from bridge.demo.simulators.http1 import LOOPBACK
-from bridge.demo.simulators.script import Script
+from bridge.demo.simulators.vendor import Port
 
 DEMO_FLOW = "7b0f0c52-2f0e-4a57-9c0f-1d6f3e1a9b10"
 DEMO_NUMBER = "49211700010"
@@ -28,17 +27,12 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secret: str | None = None
 
 
-class SipgateSettings(msgspec.Struct, frozen=True, kw_only=True):
+class SipgateSettings(Port, frozen=True, kw_only=True):
     """The account and the platform."""
 
-    host: str = LOOPBACK
-    port: int = 0
-    control_port: int | None = None
-    """A port of its own for `/_sim`, untouched by connection faults; 0: a free one."""
     token: str = "sg-token"  # noqa: S105 - the simulator's
     account_id: str = "acc-4410"
     flows: tuple[Flow, ...] = (Flow(),)
-    script: Script = Script()
     speed: float = 1.0
     answer_cap_seconds: float = 4.0
     """A webhook that is answered later counts as not answered; not scaled."""
@@ -52,4 +46,3 @@ class SipgateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What `session` holds after `session_start`: all, all but the two numbers, or the id alone."""
     unanswered: Literal["go_on", "hang_up"] = "go_on"
     """What a call does when a webhook was not answered in time; the vendor's pages disagree."""
-    history_limit: int = 20_000

@@ -6,7 +6,7 @@ simulates is in the package.
 
 from __future__ import annotations
 
-from bridge.demo.simulators import command_line, script
+from bridge.demo.simulators import command_line
 from bridge.demo.simulators.talkifai import DEMO_NUMBER, Agent, TalkifaiSettings, TalkifaiSimulator
 
 
@@ -17,17 +17,12 @@ def main() -> None:
     parser.add_argument("--agent-events", action="store_true", help="send the agent's envelope too")
     arguments = parser.parse_args()
     settings = TalkifaiSettings(
-        host=arguments.host,
-        port=arguments.port,
-        control_port=arguments.control_port,
+        **command_line.common(arguments),
         token=command_line.from_environment(arguments.token_env) or TalkifaiSettings().token,
         webhook_url=arguments.webhook_url,
         webhook_secret=command_line.from_environment(arguments.webhook_secret_env),
         numbers={arguments.from_number: Agent()},
         envelopes=("account", "agent") if arguments.agent_events else ("account",),
-        script=script.load(arguments.script),
-        speed=arguments.speed,
-        history_limit=arguments.history_limit,
     )
     command_line.run(TalkifaiSimulator(settings), timeline=arguments.timeline)
 

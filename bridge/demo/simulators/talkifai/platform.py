@@ -29,7 +29,7 @@ from bridge.demo.simulators.script import Callee
 from bridge.demo.simulators.talkifai import rest
 from bridge.demo.simulators.talkifai.settings import TalkifaiSettings
 from bridge.demo.simulators.timers import Timers
-from bridge.demo.simulators.vendor import Parcel, Vendor
+from bridge.demo.simulators.vendor import Parcel, Said, Vendor
 from bridge.demo.simulators.webhooks import Delivery, Endpoint
 
 _OK = 200
@@ -195,10 +195,10 @@ class TalkifaiSimulator(Vendor):
     def _post(self, conversation: _Conversation, event: str, body: bytes, *, is_account: bool, retry: int) -> None:
         settings = self.settings
 
-        def done(delivery: Delivery) -> tuple[str, ...]:
+        def done(delivery: Delivery) -> Said:
             if is_account and delivery.status != _OK:
                 self._again(conversation, event, body, retry)
-            return ()
+            return Said()
 
         parcel = Parcel(
             call=conversation.call,

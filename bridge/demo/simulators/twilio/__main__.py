@@ -6,7 +6,7 @@ simulates is in the package.
 
 from __future__ import annotations
 
-from bridge.demo.simulators import command_line, script
+from bridge.demo.simulators import command_line
 from bridge.demo.simulators.twilio import DEMO_ACCOUNT, DEMO_NUMBER, TwilioSettings, TwilioSimulator
 
 
@@ -19,19 +19,14 @@ def main() -> None:
     arguments = parser.parse_args()
     usual, url = TwilioSettings(), arguments.webhook_url
     settings = TwilioSettings(
-        host=arguments.host,
-        port=arguments.port,
-        control_port=arguments.control_port,
+        **command_line.common(arguments),
         account_sid=arguments.account_sid,
         number=arguments.number,
         token=command_line.from_environment(arguments.token_env) or usual.token,
         webhook_secret=command_line.from_environment(arguments.webhook_secret_env) or usual.webhook_secret,
         voice_url=f"{url}/call" if url else None,
         status_callback=f"{url}/status" if url else None,
-        script=script.load(arguments.script),
-        speed=arguments.speed,
         answer_cap_seconds=arguments.answer_cap_seconds,
-        history_limit=arguments.history_limit,
     )
     command_line.run(TwilioSimulator(settings), timeline=arguments.timeline)
 

@@ -78,7 +78,7 @@ class Conversation:
         self._order = order
         self._document = order.url or ""
         self._verbs: deque[Verb] = deque()
-        self._turns: Iterator[Turn] = itertools.cycle(callee.turns) if callee.repeat else iter(callee.turns)
+        self._turns: Iterator[Turn] = callee.each_turn()
         self._turns_done = 0
         self._sequence = itertools.count()
         self._asked = 0
@@ -97,13 +97,13 @@ class Conversation:
         self._tell("initiated")
         patience = float(self._order.timeout_seconds)
         rings = min(self.callee.rings_seconds, patience)
-        self._after(rings * _RINGING, "ringing", lambda: self._tell("ringing"))
+        self._timers.after(rings * _RINGING, "ringing", lambda: self._tell("ringing"))
         if refusal is not None:
-            self._after(rings, "answer", lambda: self.end("callee", sip_status=refusal))
+            self._timers.after(rings, "answer", lambda: self.end("callee", sip_status=refusal))
         elif self.callee.answers and self.callee.rings_seconds <= patience:
-            self._after(rings, "answer", self.pick_up)
+            self._timers.after(rings, "answer", self.pick_up)
         else:
-            self._after(patience, "answer", lambda: self.end("platform", sip_status=487))
+            self._timers.after(patience, "answer", lambda: self.end("platform", sip_status=487))
 
     def arrive(self) -> None:
         """Somebody calls the account's number: it rings until there is TwiML, unless that refuses."""
@@ -119,10 +119,10 @@ class Conversation:
         self._live()
         found = {"AnsweredBy": "machine_start" if self.callee.is_machine else "human"}
         if self._order.detects and self._order.detection_callback is None:
-            self._after(self._stage.settings.detection_seconds, "verb", lambda: self._begin(found))
+            self._timers.after(self._stage.settings.detection_seconds, "verb", lambda: self._begin(found))
             return
         if self._order.detection_callback is not None:
-            self._after(self._stage.settings.detection_seconds, "detection", lambda: self._detected(found))
+            self._timers.after(self._stage.settings.detection_seconds, "detection", lambda: self._detected(found))
         self._begin({})
 
     def cancel(self) -> None:
@@ -133,7 +133,7 @@ class Conversation:
         """Hang up, or never be answered; `by` agent, callee or platform."""
         if self.is_over:
             return
-        self._timers.clear()
+        self._timers.close()
         was_answered = self.call.answered is not None
         seconds = self._duration()
         final = status or ("completed" if was_answered else self._unanswered(sip_status))
@@ -146,7 +146,7 @@ class Conversation:
 
     def abandon(self) -> None:
         """Forget all timers."""
-        self._timers.clear()
+        self._timers.close()
 
     @staticmethod
     def _unanswered(sip_status: int) -> str:
@@ -160,7 +160,7 @@ class Conversation:
 
     def _live(self) -> None:
         """The callee bears only so long that nothing happens."""
-        self._after(self.callee.patience_seconds, "patience", lambda: self.end("callee"))
+        self._timers.after(self.callee.patience_seconds, "patience", lambda: self.end("callee"))
 
     # ---- webhooks
 
@@ -285,9 +285,9 @@ class Conversation:
     def _do(self, verb: Verb) -> None:
         match verb.name:
             case "Say" | "Play":
-                self._after(self._heard(verb), "verb", self._step)
+                self._timers.after(self._heard(verb), "verb", self._step)
             case "Pause":
-                self._after(float(verb.attributes.get("length", "1")), "verb", self._step)
+                self._timers.after(float(verb.attributes.get("length", "1")), "verb", self._step)
             case "Redirect":
                 self.ask(verb.text, "redirect")
             case "Hangup" | "Reject":
@@ -300,7 +300,7 @@ class Conversation:
                 asked = {**self._recording(), "RecordingDuration": "3", "Digits": "#"}
                 self._then(_RECORD_SECONDS, verb, "record", asked)
             case _:
-                self._after(0, "verb", self._step)
+                self._timers.after(0, "verb", self._step)
 
     def _heard(self, verb: Verb) -> float:
         """Write down what is said or played; how long it takes."""
@@ -323,7 +323,7 @@ class Conversation:
             wait = turn.after_seconds
         else:
             wait = seconds + (silence if isinstance(turn, script.StaySilent) else turn.after_seconds)
-        self._after(wait, "verb", lambda: self._act(turn, verb))
+        self._timers.after(wait, "verb", lambda: self._act(turn, verb))
 
     def _act(self, turn: Turn, gather: Verb) -> None:
         """The callee's turn, as the gather understands it."""
@@ -361,11 +361,4 @@ class Conversation:
 
     def _then(self, seconds: float, verb: Verb, name: str, fields: dict[str, str]) -> None:
         action = verb.attributes.get("action")
-        self._after(seconds, "verb", self._step if action is None else lambda: self.ask(action, name, **fields))
-
-    def _after(self, seconds: float, name: str, callback: Callable[[], None]) -> None:
-        def fire() -> None:
-            if not self.is_over:
-                callback()
-
-        self._timers.after(seconds, name, fire)
+        self._timers.after(seconds, "verb", self._step if action is None else lambda: self.ask(action, name, **fields))

@@ -24,7 +24,7 @@ from bridge.demo.simulators.script import matches
 from bridge.demo.simulators.twilio import rest, twiml
 from bridge.demo.simulators.twilio.conversation import Conversation, Posted
 from bridge.demo.simulators.twilio.settings import TwilioSettings
-from bridge.demo.simulators.vendor import Parcel, Vendor
+from bridge.demo.simulators.vendor import Parcel, Said, Vendor
 from bridge.demo.simulators.webhooks import Delivery, Endpoint
 
 _JSON = {"Content-Type": "application/json"}
@@ -153,13 +153,13 @@ class TwilioSimulator(Vendor):
         self._try(conversation, posted, tried=0)
 
     def _try(self, conversation: Conversation, posted: Posted, *, tried: int) -> None:
-        def done(delivery: Delivery) -> tuple[str, ...]:
+        def done(delivery: Delivery) -> Said:
             if twiml.retry_of(posted.url).wants_more(delivery, tried=tried):
                 self.history.count("webhooks.retried")
                 self._group.start_soon(again)
-                return ()
+                return Said()
             reading = posted.answered(delivery)
-            return tuple(verb.name for verb in reading.verbs)
+            return Said(tuple(verb.name for verb in reading.verbs))
 
         async def again() -> None:
             await anyio.sleep(self.settings.retry_seconds / self.settings.speed)
