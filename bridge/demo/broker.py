@@ -53,7 +53,7 @@ def free_ports(count: int) -> list[int]:
         if len(found) == count:
             return found
         port = FIRST_PORT + secrets.randbelow(PORT_COUNT)
-        if port not in found and _is_free(port):
+        if port not in found and is_free(port):
             found.append(port)
     raise BrokerError(f"no {count} free ports from {FIRST_PORT} to {FIRST_PORT + PORT_COUNT - 1}")
 
@@ -196,7 +196,8 @@ def tail(log: Path) -> str:
     return log.read_bytes()[-LOG_BYTES:].decode(errors="replace") if log.exists() else ""
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether it could be listened on; a port whose last connection has only just ended can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

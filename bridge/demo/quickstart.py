@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bridge.bus.kafka.settings import KafkaSettings
-from bridge.demo.broker import LOOPBACK, free_ports
+from bridge.demo.broker import LOOPBACK, free_ports, is_free
 from bridge.model.errors import Misconfigured
 from bridge.model.validation import convert_toml
 from bridge.model.words import AnyJson
@@ -115,23 +115,12 @@ def _with_free_ports(text: str, *, takes_shipped: bool) -> str:
     found = dict.fromkeys(_PORT.findall(text))
     if len(found) != LISTENERS:
         raise Misconfigured(FILE, "(ports)", found=", ".join(found), allowed=f"{LISTENERS} different ones")
-    keeps = {port: takes_shipped and _is_free(int(port)) for port in found}
+    keeps = {port: takes_shipped and is_free(int(port)) for port in found}
     chosen = {
         port: port if keeps[port] else str(other) for port, other in zip(found, free_ports(LISTENERS), strict=True)
     }
     text = _PORT.sub(lambda port: chosen[port[0]], text)
     return f"# Written by `callbridge demo` from the shipped {FILE}; ports that were taken are replaced.\n{text}"
-
-
-def _is_free(port: int) -> bool:
-    """Whether it could be listened on; a port whose last connection has only just ended can."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
 
 
 def _read(file: Path) -> QuickStart:
