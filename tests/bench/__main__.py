@@ -17,7 +17,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.bench import commands, failover, held, ledger_start, measure, turn, webhook_event
+from tests.bench import commands, failover, held, ledger_start, measure, soak, turn, webhook_event
 from tests.bench.report import Report
 from tests.bench.stage import Setting
 from tests.support.apache_kafka import ApacheKafka
@@ -32,6 +32,7 @@ BENCHES: Mapping[str, Callable[[Setting], Awaitable[Report]]] = {
     "held": held.bench,
     "ledger-start": ledger_start.bench,
     "failover": failover.bench,
+    "soak": soak.bench,
 }
 
 

@@ -17,6 +17,18 @@ def session_start(session: str) -> bytes:
     return _request({"type": "session_start"}, session, **parties)
 
 
+def call_start(session: str, number: str) -> bytes:
+    """A call that we placed is answered."""
+    callee = number.lstrip("+")
+    parties = {"direction": "outbound", "from_phone_number": "4921155660", "to_phone_number": callee}
+    return _request({"type": "session_start"}, session, **parties)
+
+
+def session_end(session: str) -> bytes:
+    """A call is over."""
+    return _request({"type": "session_end"}, session)
+
+
 def assistant_speak(session: str) -> bytes:
     """The assistant spoke: an event that asks for nothing."""
     return _request({"type": "assistant_speak", "duration_ms": 840, "speech_started_at": 1767225600120}, session)

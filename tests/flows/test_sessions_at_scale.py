@@ -19,6 +19,7 @@ from bridge.demo.simulators.history import Call, Webhook
 from bridge.demo.simulators.script import Callee, HangUp, Say, Script
 from tests.support.brokers import Broker, OwnKafka
 from tests.support.daemon import running, write_config
+from tests.support.kafka_tools import warmed
 from tests.support.stage import Stage, stage
 from tests.support.webhooks import answering, asking, echo, new_session, post, said, speak, started
 
@@ -128,6 +129,7 @@ async def test_several_replicas(apache_kafka: Broker, tmp_path: Path) -> None:
 async def test_kafka_is_away(own_kafka: OwnKafka, tmp_path: Path) -> None:
     """While Kafka does not answer a webhook is refused with Retry-After, in time; when it is back all goes on."""
     kafka = own_kafka()
+    await warmed(kafka.bootstrap)
     async with stage(Broker("apache-kafka", kafka.bootstrap), tmp_path) as here:
         session = new_session()
         assert (await post(here, started(session, here.callee()))).status == 204

@@ -24,6 +24,7 @@ from bridge.demo.simulators.script import Callee, Say, Script, WebhookRule
 from tests.support import provider_stage
 from tests.support.brokers import Broker, OwnKafka
 from tests.support.daemon import Table
+from tests.support.kafka_tools import warmed
 from tests.support.provider_stage import jambonz
 from tests.support.websocket import Closed, Socket, asking, connected, opened
 
@@ -232,7 +233,11 @@ async def test_proof(quick_broker: Broker, tmp_path: Path) -> None:
 async def test_nothing_is_acknowledged_before_kafka_has_it(own_kafka: OwnKafka, tmp_path: Path) -> None:
     """While Kafka is away nothing is acknowledged; then 1013 sends the platform to another socket."""
     kafka = own_kafka()
-    events = {"publish_seconds": 0.5, "websocket_insist_seconds": 2.0}
+    await warmed(kafka.bootstrap)
+    events = {
+        "publish_seconds": 1.0,
+        "websocket_insist_seconds": 6.0,
+    }
     async with stage(Broker("own", kafka.bootstrap), tmp_path, events=events) as here:
         session = new_call()
         async with here.calling() as socket:

@@ -20,6 +20,7 @@ from bridge.demo.simulators.faults import Drop, Garbage, Oversize, WebhookFault
 from bridge.demo.simulators.script import Callee, HangUp, Interrupt, Press, Say, Script, WebhookRule
 from tests.support.brokers import Broker, OwnKafka
 from tests.support.daemon import WEBHOOK_SECRET
+from tests.support.kafka_tools import warmed
 from tests.support.stage import Stage, stage, telling
 from tests.support.webhooks import act, answering, echo, ended, new_session, post, pressed, said, speak, started
 from tests.support.websocket import Closed, Socket, asking, connected, opened
@@ -346,7 +347,11 @@ async def test_too_many_sessions_on_one_socket(here: Stage) -> None:
 async def test_kafka_is_away(own_kafka: OwnKafka, tmp_path: Path) -> None:
     """An event comes once: for a while it is tried again; then the socket is closed with 1013, and nothing is pretended."""
     kafka = own_kafka()
-    events = {"publish_seconds": 0.5, "websocket_insist_seconds": 2.0}
+    await warmed(kafka.bootstrap)
+    events = {
+        "publish_seconds": 1.0,
+        "websocket_insist_seconds": 6.0,
+    }
     async with stage(Broker("own", kafka.bootstrap), tmp_path, events=events) as here:
         waits, gives_up = new_session(), new_session()
         async with calling(here) as patient, calling(here) as hopeless:
@@ -357,8 +362,9 @@ async def test_kafka_is_away(own_kafka: OwnKafka, tmp_path: Path) -> None:
             kafka.pause()
             await tell(hopeless, said(gives_up))
             assert await hopeless.hear() == Closed(1013, "events cannot be stored now")
+            failed = len(here.daemon.lines_of("frame.waits"))
             await tell(patient, said(waits))
-            await here.daemon.until(lambda: bool(here.daemon.lines_of("frame.waits")), "a try that failed")
+            await here.daemon.until(lambda: len(here.daemon.lines_of("frame.waits")) > failed, "a try that failed")
             kafka.resume()
             events_of = await here.events(waits, count=2)
             await act(here, events_of[1], speak("still there"), in_reply_to=events_of[1].json["reply"]["token"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -188,6 +189,16 @@ async def create_topics(bootstrap: str, partitions: Mapping[str, int]) -> None:
         await admin.create_topics([NewTopic(topic, count, 1) for topic, count in partitions.items()])
     finally:
         await admin.close()
+
+
+async def warmed(bootstrap: str) -> None:
+    """Return when a broker that was just started has stored a record and a group's offset: the first ones take seconds."""
+    topic = f"warm-{secrets.token_hex(4)}"
+    await create_topics(bootstrap, {topic: 1})
+    async with asyncio.timeout(WAIT_SECONDS), producing(bootstrap) as producer:
+        await produce(producer, topic, [Outgoing(b"warm", b"k")])
+    async with asyncio.timeout(WAIT_SECONDS), _reader(bootstrap, topic) as consumer:
+        await consumer.commit(dict.fromkeys(await assign(consumer, [topic]), 1))
 
 
 @contextlib.asynccontextmanager
