@@ -139,7 +139,7 @@ class Daemon:
 
     async def _open_index(self, bus: Bus, producer: Producer) -> Index:
         config, house = self._config, self._house
-        settings = IndexSettings(max_entries=config.index.max_entries)
+        settings = IndexSettings(max_entries=config.index.max_entries, evidence_seconds=config.index.evidence_seconds)
         index = Index(config.topics.index.name, producer, house.clock, settings)
         tail = await self._supervisor.open("index", bus.tail(config.topics.index.name, from_beginning=True))
         self._supervisor.spawn("index reader", lambda: index.run(tail))

@@ -28,6 +28,8 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of what is held."""
 
     max_entries: int = 1_000_000
+    evidence_seconds: float = 86_400.0
+    """How long it stays known, session or not, that a command's call was heard of."""
     clock_slack_seconds: float = 5.0
     """So much earlier than we dialled a call may begin by its provider's clock."""
     poll_records: int = 500
@@ -86,7 +88,8 @@ class Index:
         self._settings = settings
         self._entries: OrderedDict[str, Known] = OrderedDict()
         self._by_name: dict[str, list[str]] = {}
-        self._by_command: OrderedDict[str, str] = OrderedDict()
+        self._by_command: OrderedDict[str, tuple[str, datetime]] = OrderedDict()
+        """The session of a command's call, and until when that is evidence."""
         self._ends: list[tuple[datetime, str]] = []
         self.listeners: list[Callable[[str, Known], None]] = []
         """Told of each session that certainly belongs to a command, by whichever replica: `(session reference, call)`."""
@@ -138,7 +141,8 @@ class Index:
 
     def heard_of(self, command_id: str) -> str | None:
         """The session that certainly belongs to this command, if a webhook has named one."""
-        return self._by_command.get(command_id)
+        found = self._by_command.get(command_id)
+        return None if found is None else found[0]
 
     async def bind(self, reference: str, known: Known, *, matched: str | None = None) -> None:
         """Write whose session this is; the name it was matched by is used up.
@@ -230,7 +234,8 @@ class Index:
         self._changed = anyio.Event()
         if known.command_id is None or not known.certain or not is_news:
             return
-        self._by_command[known.command_id] = reference
+        self._by_command[known.command_id] = (reference, lifetime(self._clock.now(), self._settings.evidence_seconds))
+        self._by_command.move_to_end(known.command_id)
         if len(self._by_command) > self._settings.max_entries:
             self._by_command.popitem(last=False)
         for listener in self.listeners:
@@ -272,6 +277,8 @@ class Index:
             known = self._entries.get(key)
             if known is not None and known.until == until:
                 self._put(key, None)
+        while self._by_command and next(iter(self._by_command.values()))[1] <= now:
+            self._by_command.popitem(last=False)
 
 
 def lifetime(at: datetime, seconds: float) -> datetime:

@@ -235,6 +235,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How long reading the index may take at the start."""
     ended_session_seconds: LongSeconds = 3600.0
     """How long a session is remembered after its end: webhooks that come later would make it live again."""
+    evidence_seconds: LongSeconds = DAY_SECONDS
+    """How long it stays known that a command's call was heard of: it settles claims that somebody left behind. Counted
+    from when this replica read it, so that after a long outage all that the topic holds is evidence."""
 
 
 class Management(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

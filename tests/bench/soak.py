@@ -31,7 +31,7 @@ WINDOW_SECONDS = 60.0
 MIB = 1024 * 1024
 SHORT: dict[str, Any] = {
     "commands": {"deduplication_window_seconds": WINDOW_SECONDS, "max_in_flight": AT_ONCE},
-    "index": {"ended_session_seconds": WINDOW_SECONDS},
+    "index": {"ended_session_seconds": WINDOW_SECONDS, "evidence_seconds": WINDOW_SECONDS},
     "actions": {"quiet_session_seconds": WINDOW_SECONDS},
     "connections": {
         "demo": {

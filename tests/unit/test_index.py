@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import anyio
@@ -266,6 +266,34 @@ async def test_evidence_outlives_the_session(index: Index, clock: HandClock) -> 
     assert index.heard_of("c") == SESSION
     clock.advance(3600)
     assert index.heard_of("c") == SESSION
+
+
+async def test_evidence_has_its_time(log: Log, clock: HandClock) -> None:
+    """Counted from when it was read: what a replica finds at its start is evidence for as long as what comes later."""
+    writer = Index(TOPIC, log, clock, IndexSettings())
+    await writer.bind(SESSION, call("old"))
+    clock.advance(3 * 86_400)
+    reader = Index(TOPIC, log, clock, IndexSettings(evidence_seconds=600))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reader.run, log)
+        await reader.caught_up.wait()
+        assert reader.session(SESSION) is None
+        clock.advance(300)
+        await writer.bind("demo/two", call("new", at=clock.now()))
+        await _until(lambda: reader.heard_of("new") is not None)
+        assert reader.heard_of("old") == SESSION
+        clock.advance(301)
+        await _until(lambda: reader.heard_of("old") is None)
+        assert reader.heard_of("new") == "demo/two"
+        clock.advance(300)
+        await _until(lambda: reader.heard_of("new") is None)
+        tasks.cancel_scope.cancel()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not holds():
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_a_session_has_its_time(index: Index, clock: HandClock) -> None:
