@@ -208,6 +208,8 @@ class Silence:
         call_id = str(known.call_id)
         if reference in self.ends or reference in self._calls or call_id in self._names:
             return
+        if known.command_id is not None and self._is_heard_of(known.command_id):
+            return  # it may even be over: a whole call can overtake the answer to its dial
         self._open(reference, connection, known)
         call = self._calls.get(reference)
         if call is not None:

@@ -22,11 +22,12 @@ from tests.bench.provider import FastProvider, provider
 from tests.bench.report import Report
 from tests.bench.stage import Setting, child, configured, new_prefix, owning, replica, until, webhook_port
 from tests.support.daemon import Daemon
-from tests.support.kafka_tools import Outgoing, produce, producing
+from tests.support.kafka_tools import Outgoing, end_offsets, produce, producing
 
 AT_ONCE = 50
 PARTITIONS = 3
 NO_CONTENT, OK = 204, 200
+EVENTS = 3
 WINDOW_SECONDS = 60.0
 MIB = 1024 * 1024
 SHORT: dict[str, Any] = {
@@ -94,6 +95,8 @@ async def bench(setting: Setting) -> Report:
         for _ in range(rows):
             report.rows.append(await _row(daemon, calls, count))
         report.notes += await _rest(daemon, far_end, calls, [float(row[3]) for row in report.rows], count)
+    events = sum((await end_offsets(setting.bootstrap, f"{prefix}events")).values())
+    report.notes.append(f"{events:,} events, {events - EVENTS * calls.made:,} more than the calls had")
     return report
 
 

@@ -289,6 +289,18 @@ def test_a_call_that_was_heard_of_before_we_were_there_is_not_expected() -> None
     assert len(told.silence) == 0
 
 
+def test_a_whole_call_may_overtake_the_answer_to_its_dial() -> None:
+    """Nothing of it is watched any more, and nothing is later, when that it was heard of is forgotten."""
+    told = Told()
+    told.session(f"{SIPGATE}/s", call_id="c-1")
+    told.event(f"{SIPGATE}/s", "session.ended", call_id="c-1")
+    told.heard_of.add("command of c-1")
+    told.taken(SIPGATE, "c-1", lives=120)
+    assert len(told.silence) == 0
+    told.heard_of.clear()
+    assert told.due_references(200) == []
+
+
 def test_other_names_are_no_proof_that_the_provider_took_the_call() -> None:
     """They are written before the dial leaves."""
     told = Told()
