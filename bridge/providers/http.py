@@ -148,7 +148,8 @@ class HttpClient:
                 return NotSent("pool_timeout", detail="all of max_connections are busy")
             try:
                 return await self._exchange(request, course)
-            except (httpx2.HTTPError, OSError) as error:
+            # AttributeError: anyio asks uvloop for the peer of a socket that was reset as soon as it was connected.
+            except (httpx2.HTTPError, OSError, AttributeError) as error:
                 return course.outcome_of(error)
             finally:
                 self._slots.release()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import anyio
 import msgspec
 import pytest
+from httpcore2._backends.anyio import AnyIOStream
 
 from bridge.model.outcome import NotSent, NotSentReason, Unknown, UnknownReason
 from bridge.providers.http import Answered, Exchange, HttpClient
@@ -181,6 +182,20 @@ async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert_not_sent(await ask(f"http://127.0.0.1:{port}"), "connection_refused")
+
+
+async def test_reset_as_soon_as_it_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no socket any more when anyio asks uvloop for the peer: a campaign found it, no server can bring it about."""
+
+    def gone(stream: AnyIOStream, info: str) -> object:
+        stream._stream._transport.abort()  # type: ignore[attr-defined] # of anyio's stream over a socket
+        raise AttributeError(f"'NoneType' object has no attribute 'getpeername' ({info})")
+
+    monkeypatch.setattr(AnyIOStream, "get_extra_info", gone)
+    async with raw_server(hang_unread) as server:
+        outcome = await ask(server.url)
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason == "connection_refused"
 
 
 @pytest.mark.parametrize("host", ["name.invalid", "a" * 64 + ".invalid"])
