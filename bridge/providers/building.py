@@ -1,4 +1,4 @@
-"""What every connection is put together from: its settings, secrets, numbers and HTTP client, each checked at the start."""
+"""What every connection is put together from: its settings, secrets and HTTP client, each checked at the start."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from bridge.model.errors import Broken, Poison
-from bridge.model.phone import E164, parse_e164
+from bridge.model.errors import Broken
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import ConnectionContext, Plan
 from bridge.providers.settings import HttpSettings, Place
@@ -80,20 +79,6 @@ def http_client(base_url: str, http: HttpSettings, place: Place, *, headers: Map
     except ValueError as error:
         shown = _USER_IN_URL.sub("//***@", base_url)
         raise place.wrong("base_url", found=f"'{shown}'", allowed=str(error)) from error
-
-
-def own_number(number: str | None, place: Place, tail: str) -> E164 | None:
-    """A number of the account's, where the setting `tail` has one.
-
-    Raises:
-        Misconfigured: no such number can exist.
-    """
-    if number is None:
-        return None
-    try:
-        return parse_e164(number)
-    except Poison as error:
-        raise place.wrong(tail, found=error.found, allowed=error.allowed) from error
 
 
 def request_of(plan: Plan, kind: type[S]) -> S:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from bridge.model.actions import Action
 from bridge.model.errors import Poison
 from bridge.providers.settings import Place, ReplySettings
 
-Render: TypeAlias = Callable[[Sequence[Action]], object]
+T = TypeVar("T")
+Render: TypeAlias = Callable[[Sequence[Action]], T]
 """Makes an answer of actions; raises Poison for one that the provider does not take."""
 
 
 class ReplyTable:
     """Deadlines and fallbacks by our type of event, for a provider that waits for the same after each of them."""
 
-    def __init__(self, settings: ReplySettings, place: Place, *, waiting: Iterable[str], render: Render) -> None:
+    def __init__(
+        self, settings: ReplySettings, place: Place, *, waiting: Iterable[str], render: Render[object]
+    ) -> None:
         """Make the tables. `waiting`: the types of the questions.
 
         Raises:
@@ -52,14 +55,14 @@ def check_event(event: str, place: Place, *, waiting: Iterable[str]) -> None:
         raise place.wrong("reply.events", found=f"'{event}'", allowed=", ".join(waiting))
 
 
-def check_fallback(fallback: Sequence[Action], place: Place, tail: str, *, render: Render) -> None:
-    """The provider would take this fallback. `tail`: the setting it comes from.
+def check_fallback(fallback: Sequence[Action], place: Place, tail: str, *, render: Render[T]) -> T:
+    """The answer that the provider would take for this fallback. `tail`: the setting it comes from.
 
     Raises:
         Misconfigured: it would not.
     """
     try:
-        render(fallback)
+        return render(fallback)
     except Poison as error:
         field = error.field.replace("$.actions", tail, 1)
         raise place.wrong(field, found=error.found, allowed=error.allowed) from error

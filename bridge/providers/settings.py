@@ -12,7 +12,7 @@ import msgspec
 
 from bridge.model.actions import Action
 from bridge.model.errors import Misconfigured, Poison
-from bridge.model.phone import parse_e164
+from bridge.model.phone import E164, parse_e164
 from bridge.runtime.secrets import SecretSource
 
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=600)]
@@ -87,6 +87,20 @@ def check_proof(secrets: Sequence[SecretSource], *, allow_unverified_webhooks: b
         raise place.wrong("webhook_secrets", found=found, allowed=wanted)
 
 
+def own_number(number: str | None, place: Place, tail: str) -> E164 | None:
+    """A number of the account's, where the setting `tail` has one.
+
+    Raises:
+        Misconfigured: no such number can exist.
+    """
+    if number is None:
+        return None
+    try:
+        return parse_e164(number)
+    except Poison as error:
+        raise place.wrong(tail, found=error.found, allowed=error.allowed) from error
+
+
 def check_caller(caller: str, place: Place) -> None:
     """A caller that looks like E.164 is one; others are the provider's matter.
 
@@ -94,10 +108,7 @@ def check_caller(caller: str, place: Place) -> None:
         Misconfigured: no such number can exist.
     """
     if caller.startswith("+"):
-        try:
-            parse_e164(caller)
-        except Poison as error:
-            raise place.wrong("from", found=error.found, allowed=error.allowed) from error
+        own_number(caller, place, "from")
 
 
 def check_deadlines(reply: ReplySettings, place: Place, *, longest_seconds: float, allowed: str) -> None:

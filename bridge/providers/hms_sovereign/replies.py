@@ -81,5 +81,4 @@ def _fallback(settings: HmsReply, place: Place) -> Answer:
             raise place.wrong(tail, found=f"{len(given)} actions", allowed=allowed)
     own = settings.events.get(ASSISTANT)
     ours = (own.fallback if own else None) or ()
-    check_fallback(ours, place, f'reply.events."{ASSISTANT}".fallback', render=answers.configuration)
-    return answers.configuration(ours)
+    return check_fallback(ours, place, f'reply.events."{ASSISTANT}".fallback', render=answers.configuration)

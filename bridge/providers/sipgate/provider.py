@@ -19,7 +19,6 @@ from bridge.providers.building import (
     bearer,
     header_token,
     http_client,
-    own_number,
     request_of,
     settings_of,
 )
@@ -34,7 +33,7 @@ from bridge.providers.protocol import (
     Webhook,
 )
 from bridge.providers.reply_table import refuse_actions
-from bridge.providers.settings import AccountLimits, Place
+from bridge.providers.settings import AccountLimits, Place, own_number
 from bridge.providers.sipgate import client
 from bridge.providers.sipgate.actions import NOTHING, render
 from bridge.providers.sipgate.dialogue import SipgateDialogue

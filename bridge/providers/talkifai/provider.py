@@ -16,13 +16,12 @@ from bridge.providers.building import (
     bearer,
     header_token,
     http_client,
-    own_number,
     request_of,
     settings_of,
 )
 from bridge.providers.http import HttpClient
 from bridge.providers.protocol import Answer, ConnectionContext, Heard, Plan, Provider, Verified, Webhook
-from bridge.providers.settings import AccountLimits, Place
+from bridge.providers.settings import AccountLimits, Place, own_number
 from bridge.providers.talkifai import client
 from bridge.providers.talkifai.settings import TalkifaiSettings, check_settings
 from bridge.providers.talkifai.webhook import Signatures, parse
